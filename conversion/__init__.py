@@ -1,0 +1,1 @@
+"""S3PRL's distiller checkpoint <-> Transformers folder."""

@@ -1,0 +1,1 @@
+"""Fine-tune a student to recognise speech (CTC), and score what comes out."""

@@ -1,0 +1,52 @@
+"""`TrainingArguments` whose defaults are right for CTC. Import it late: Trainer's modules take seconds."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformers import TrainingArguments
+
+
+@dataclass
+class CTCTrainingArguments(TrainingArguments):
+    """`transformers.TrainingArguments` with other defaults; every field is a flag of `finetune.train`."""
+
+    output_dir: str | None = "runs/finetuned"
+    num_train_epochs: float = 10.0
+    per_device_train_batch_size: int = 16
+    per_device_eval_batch_size: int = 16
+    learning_rate: float = 3e-4
+    warmup_steps: float = 0.1  # below 1: a share of all steps
+    weight_decay: float = 0.01
+    adam_beta2: float = 0.98
+    logging_steps: float = 50
+    logging_first_step: bool = True
+    # A loss that is not finite must show, not be replaced by the one before.
+    logging_nan_inf_filter: bool = False
+    save_strategy: str = "no"
+    save_total_limit: int | None = 1
+    seed: int = 0
+    train_sampling_strategy: str = "group_by_length"
+    # The collator reads the sound, so Trainer must not drop what the model's signature lacks.
+    remove_unused_columns: bool = False
+    # The mask goes to `argmax_tokens`, which cuts padding off; batch by batch, memory stays flat.
+    label_names: list[str] | None = field(default_factory=lambda: ["labels", "attention_mask"])
+    batch_eval_metrics: bool = True
+
+    def __post_init__(self) -> None:
+        """Show bars on a terminal only."""
+        if self.disable_tqdm is None:
+            self.disable_tqdm = not sys.stderr.isatty()
+        super().__post_init__()
+
+
+def changed(arguments: TrainingArguments) -> dict[str, Any]:
+    """The settings that differ from those of `transformers.TrainingArguments`, as plain values for YAML."""
+    stock = TrainingArguments(output_dir="", report_to="none", disable_tqdm=True).to_dict()
+    return {
+        name: value
+        for name, value in arguments.to_dict().items()
+        if value != stock[name] and name != "disable_tqdm" and isinstance(value, str | int | float | list)
+    }

@@ -1,0 +1,73 @@
+"""What is seen of a training run: bars on a terminal, one line now and then, and `log.jsonl`."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
+
+from hf_distilhubert.errors import UserError
+
+TRAINING = ("loss", "learning_rate", "grad_norm", "epoch")
+EVALUATION = ("eval_loss", "eval_wer", "eval_cer")
+
+
+class TrainingLog(TrainerCallback):
+    """Write a line to `log.jsonl` and to the terminal each time Trainer logs.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        """Take over what Trainer logged.
+
+        Raises:
+            UserError: the loss is no longer finite.
+        """
+        if not logs or not state.is_world_process_zero or not {"loss", "eval_loss"} & set(logs):
+            return
+        if not math.isfinite(logs.get("loss", 0.0)):
+            raise UserError(
+                f"the loss is {logs['loss']} at step {state.global_step}; lower --learning_rate "
+                f"(it is {args.learning_rate:g}), and check the audio with finetune.score"
+            )
+        names = TRAINING if "loss" in logs else EVALUATION
+        entry = {name: float(logs[name]) for name in names if name in logs}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": state.global_step, **entry}) + "\n")
+        tqdm.write(f"step {state.global_step}/{state.max_steps}  {_line(entry)}")
+
+
+def _line(entry: dict[str, float]) -> str:
+    if "loss" in entry:
+        rate, epoch = entry["learning_rate"], entry["epoch"]
+        return f"loss {entry['loss']:.3f}  learning rate {rate:.1e}  epoch {epoch:.1f}"
+    rates = (
+        f"{name.removeprefix('eval_').upper()} {entry[name]:.1%}" for name in EVALUATION[1:] if name in entry
+    )
+    return "  ".join((f"evaluation: loss {entry['eval_loss']:.3f}", *rates))
+
+
+class QuietProgress(ProgressCallback):
+    """Trainer's bars without the dictionaries that it prints between them."""
+
+    def on_log(self, *_: Any, **__: Any) -> None:
+        """Print nothing: `TrainingLog` does."""
+
+
+def watch(trainer: Trainer, log: Path) -> None:
+    """Replace what Trainer prints by `TrainingLog`, with bars where it would draw them."""
+    trainer.remove_callback(PrinterCallback)
+    if trainer.pop_callback(ProgressCallback) is not None:
+        trainer.add_callback(QuietProgress())
+    trainer.add_callback(TrainingLog(log))

@@ -1,0 +1,71 @@
+"""A stock `transformers.Trainer` for a recogniser, with our data, collator and metrics."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Trainer, TrainerCallback
+
+from finetune.arguments import CTCTrainingArguments
+from finetune.data import CACHE_HOURS, ClipDataset, SpeechCollator
+from finetune.evaluation import ErrorRates, argmax_tokens
+from finetune.progress import watch
+from finetune.recogniser import Recogniser
+from finetune.settings import FinetuneConfig
+from hf_distilhubert.speech_data import SpeechData
+
+
+class EpochCounter(TrainerCallback):
+    """Tell a data set which epoch begins: Accelerate does so for some samplers only.
+
+    Args:
+        dataset: what is trained on.
+    """
+
+    def __init__(self, dataset: ClipDataset) -> None:
+        self.dataset = dataset
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Pass the number on; `state.epoch` is a fraction that may fall short of a whole by a hair."""
+        self.dataset.set_epoch(int((state.epoch or 0.0) + 1e-6))
+
+
+def make_trainer(
+    config: FinetuneConfig,
+    arguments: CTCTrainingArguments,
+    recogniser: Recogniser,
+    training: SpeechData,
+    evaluation: SpeechData | None,
+    folder: Path,
+) -> Trainer:
+    """A stock Trainer with our data, collator and metrics; its log and checkpoints go into `folder`."""
+    model, processor = recogniser.model, recogniser.processor
+    arguments = copy.copy(arguments)
+    arguments.output_dir = str(folder / "checkpoints")
+    arguments.dataloader_pin_memory = arguments.dataloader_pin_memory and torch.accelerator.is_available()
+    if model.config.feat_extract_norm == "group":
+        # This front end hears the padding of a batch, so its clips are evaluated one at a time.
+        arguments.per_device_eval_batch_size = 1
+    clips = ClipDataset(
+        training.clips,
+        processor.tokenizer,
+        augment_seed=arguments.seed if config.augment else None,
+        cache=training.hours <= CACHE_HOURS and arguments.dataloader_num_workers == 0,
+    )
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=clips,
+        eval_dataset=ClipDataset(evaluation.clips, processor.tokenizer) if evaluation else None,
+        data_collator=SpeechCollator(processor.feature_extractor.do_normalize, config.pad_multiple),
+        processing_class=processor,
+        # The types are those of the stock arguments; ours hand over batches, and the mask beside the labels.
+        compute_metrics=ErrorRates(processor.tokenizer) if evaluation else None,  # type: ignore[arg-type]
+        preprocess_logits_for_metrics=argmax_tokens(model),  # type: ignore[arg-type]
+        callbacks=[EpochCounter(clips)],
+    )
+    watch(trainer, folder / "log.jsonl")
+    return trainer

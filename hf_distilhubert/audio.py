@@ -1,0 +1,168 @@
+"""The one place where sound becomes arrays: read, resample, normalise, crop, pad."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hf_distilhubert.errors import UserError, one_line
+
+SAMPLING_RATE = 16_000
+MIN_SAMPLES = 400  # the receptive field of the HuBERT family's front end: one frame
+RATES = (
+    4_000,
+    384_000,
+)  # what recordings have; a header beyond is broken, and resampling it could fill memory
+
+Waveform = npt.NDArray[np.float32]
+Source = str | Path | bytes
+
+
+class AudioError(UserError):
+    """A file that gives no usable sound."""
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What a file's header says.
+
+    Attributes:
+        num_samples: length in samples once it is at 16 kHz.
+        sampling_rate: the file's own, in Hz.
+        channels: the file's own.
+    """
+
+    num_samples: int
+    sampling_rate: int
+    channels: int
+
+
+def audio_info(source: Source) -> AudioInfo:
+    """Read a header, not the sound.
+
+    Raises:
+        AudioError: not audio, no samples, or an absurd sampling rate.
+    """
+    import soundfile
+
+    try:
+        info = soundfile.info(_file(source))
+    except (RuntimeError, OSError, TypeError) as error:
+        raise AudioError(_unreadable(source, error)) from error
+    if not RATES[0] <= info.samplerate <= RATES[1]:
+        raise AudioError(
+            f"{_name(source)}: sampling rate {info.samplerate} Hz; {RATES[0]} to {RATES[1]} is allowed"
+        )
+    if info.frames <= 0:
+        raise AudioError(f"{_name(source)}: no samples in it")
+    return AudioInfo(round(info.frames * SAMPLING_RATE / info.samplerate), info.samplerate, info.channels)
+
+
+def read_audio(source: Source, *, sampling_rate: int = SAMPLING_RATE) -> Waveform:
+    """Decode anything that libsndfile reads (WAV, FLAC, Ogg, Opus, MP3) into `(time,)` mono in [-1, 1].
+
+    Args:
+        source: a path, or the bytes of a file.
+        sampling_rate: what to resample to, in Hz.
+
+    Raises:
+        AudioError: not audio, cut off, not finite, or channels that cancel when they are mixed.
+    """
+    import soundfile
+
+    audio_info(source)
+    try:
+        channels, rate = soundfile.read(_file(source), dtype="float32", always_2d=True)
+    except (RuntimeError, OSError) as error:
+        raise AudioError(_unreadable(source, error)) from error
+    if not np.isfinite(channels).all():
+        raise AudioError(f"{_name(source)}: holds NaN or infinite samples; mend or remove it")
+    return resample(_mix(channels, source), rate, sampling_rate)
+
+
+def _mix(channels: Waveform, source: Source) -> Waveform:
+    """Average `(time, channel)`; silence out of loud channels (opposite phase) is an error, not a result."""
+    mono: Waveform = channels.mean(axis=1)
+    loudest = float(np.square(channels).mean(axis=0).max(initial=0.0))
+    if float(np.square(mono).mean()) < 1e-6 * loudest:
+        raise AudioError(f"{_name(source)}: its channels cancel each other; give one channel")
+    return mono
+
+
+def resample(
+    waveform: npt.NDArray[np.floating[Any]], rate: int, sampling_rate: int = SAMPLING_RATE
+) -> Waveform:
+    """Bring `(time,)` from `rate` to `sampling_rate` (both in Hz) with soxr."""
+    if rate == sampling_rate:
+        return waveform.astype(np.float32, copy=False)
+    import soxr
+
+    return np.asarray(soxr.resample(waveform, rate, sampling_rate), dtype=np.float32)
+
+
+def normalise(waveform: Waveform) -> Waveform:
+    """Zero mean and unit variance, as `Wav2Vec2FeatureExtractor(do_normalize=True)` does."""
+    centred = waveform - waveform.mean()
+    return np.asarray(centred / np.sqrt(waveform.var() + 1e-7), dtype=np.float32)
+
+
+def crop(waveform: Waveform, max_samples: int, generator: np.random.Generator) -> Waveform:
+    """A random stretch of at most `max_samples` samples."""
+    surplus = len(waveform) - max_samples
+    if surplus <= 0:
+        return waveform
+    start = int(generator.integers(surplus + 1))
+    return waveform[start : start + max_samples]
+
+
+def pad(
+    waveforms: Sequence[Waveform], *, multiple: int = 1, min_samples: int = MIN_SAMPLES
+) -> tuple[Waveform, npt.NDArray[np.int64]]:
+    """Stack waveforms of unequal length.
+
+    Args:
+        waveforms: `(time,)` each.
+        multiple: round the length up to a multiple of this; few different shapes are faster on CPUs.
+        min_samples: pad to at least this, so that there is one frame.
+
+    Returns:
+        `input_values` and `attention_mask` (1 for samples, 0 for padding), both `(batch, time)`.
+    """
+    longest = max(min_samples, *(len(waveform) for waveform in waveforms))
+    shape = (len(waveforms), -(-longest // multiple) * multiple)
+    values, mask = np.zeros(shape, np.float32), np.zeros(shape, np.int64)
+    for row, waveform in enumerate(waveforms):
+        values[row, : len(waveform)] = waveform
+        mask[row, : len(waveform)] = 1
+    return values, mask
+
+
+def num_frames(num_samples: int, kernels: Sequence[int], strides: Sequence[int]) -> int:
+    """Frames that a front end of unpadded convolutions makes of `num_samples` samples."""
+    for kernel, stride in zip(kernels, strides, strict=True):
+        num_samples = (num_samples - kernel) // stride + 1
+    return max(num_samples, 0)
+
+
+def _file(source: Source) -> str | BytesIO:
+    return BytesIO(source) if isinstance(source, bytes) else str(source)
+
+
+def _name(source: Source) -> str:
+    return "audio in memory" if isinstance(source, bytes) else str(source)
+
+
+def _unreadable(source: Source, error: Exception) -> str:
+    if not isinstance(source, bytes):
+        if not Path(source).exists():
+            return f"{source}: there is no such file"
+        if Path(source).is_dir():
+            return f"{source}: a folder, not an audio file"
+    reason = one_line(getattr(error, "error_string", error))
+    return f"{_name(source)}: cannot be decoded ({reason}); give WAV, FLAC, Ogg, Opus or MP3"

@@ -1,0 +1,88 @@
+"""Clips as batches for distillation: read, cropped, padded, with the mask of their frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from hf_distilhubert.audio import Waveform, crop, num_frames, pad
+from hf_distilhubert.batches import LengthBatches
+from hf_distilhubert.speech_data import Clip
+
+
+class CroppedClips(Dataset[Waveform]):
+    """Clips by `(index, position)`; the crop is a function of (seed, position)."""
+
+    def __init__(self, clips: Sequence[Clip], max_samples: int, seed: int) -> None:
+        self.clips, self.max_samples, self.seed = clips, max_samples, seed
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, item: tuple[int, int]) -> Waveform:
+        index, position = item
+        generator = np.random.default_rng((self.seed, position))
+        return crop(self.clips[index].read(), self.max_samples, generator)
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Pad waveforms into a batch.
+
+    Attributes:
+        kernels: of the front end's convolutions.
+        strides: of the front end's convolutions.
+        pad_multiple: lengths are rounded up to a multiple of this many samples.
+    """
+
+    kernels: Sequence[int]
+    strides: Sequence[int]
+    pad_multiple: int
+
+    def __call__(self, waveforms: Sequence[Waveform]) -> dict[str, Tensor]:
+        """`input_values` and `attention_mask` `(batch, time)`, `frame_mask` `(batch, frame)`."""
+        values, mask = pad(waveforms, multiple=self.pad_multiple)
+        frames = [num_frames(len(waveform), self.kernels, self.strides) for waveform in waveforms]
+        total = num_frames(values.shape[1], self.kernels, self.strides)
+        frame_mask = np.arange(total)[None] < np.array(frames)[:, None]
+        return {
+            "input_values": torch.from_numpy(values),
+            "attention_mask": torch.from_numpy(mask),
+            "frame_mask": torch.from_numpy(frame_mask),
+        }
+
+
+def training_batches(
+    clips: Sequence[Clip],
+    collator: Collator,
+    *,
+    batch_size: int,
+    num_batches: int,
+    max_samples: int,
+    seed: int,
+    num_workers: int = 0,
+) -> DataLoader[Waveform]:
+    """Batches of similar length in an order, and with crops, that depend on the seed alone."""
+    sampler = LengthBatches([clip.num_samples for clip in clips], batch_size, num_batches, seed=seed)
+    return DataLoader(
+        CroppedClips(clips, max_samples, seed),
+        batch_sampler=sampler,
+        collate_fn=collator,
+        num_workers=num_workers,
+        # Without one of its own, the loader would draw from (and so move) the model's random numbers.
+        generator=torch.Generator(),
+    )
+
+
+def held_out_batches(
+    clips: Sequence[Clip], collator: Collator, batch_size: int, max_samples: int
+) -> list[dict[str, Tensor]]:
+    """Every clip once, by length, cut at `max_samples` from the start."""
+    ordered = sorted(clips, key=lambda clip: clip.num_samples)
+    waveforms = [clip.read()[:max_samples] for clip in ordered]
+    return [collator(waveforms[start : start + batch_size]) for start in range(0, len(waveforms), batch_size)]

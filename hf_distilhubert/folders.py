@@ -1,0 +1,49 @@
+"""Output folders that are whole as soon as they exist."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hf_distilhubert.errors import UserError
+
+
+@contextmanager
+def new_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`, which gets that name once the block has ended without an error.
+
+    What stood under `path` before stays untouched until then; after an error nothing new is left behind.
+
+    Raises:
+        UserError: `path` is there already and `overwrite` is not set, or it cannot be written.
+    """
+    target = Path(path)
+    check_new(target, overwrite=overwrite)
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror}; choose another output folder") from error
+    try:
+        yield partial
+        if target.exists():
+            shutil.rmtree(target)
+        partial.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_new(path: str | Path, *, overwrite: bool = False) -> None:
+    """Refuse an output folder that would lose what is in it.
+
+    Raises:
+        UserError: `path` is a file, or a folder with something in it and `overwrite` is not set.
+    """
+    target = Path(path)
+    if target.exists() and not target.is_dir():
+        raise UserError(f"{target} is a file; give the name of a new folder")
+    if target.is_dir() and any(target.iterdir()) and not overwrite:
+        raise UserError(f"{target} exists already; choose another folder, or give --overwrite to replace it")

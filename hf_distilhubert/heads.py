@@ -1,0 +1,126 @@
+"""A student with its prediction heads, saved so that plain Transformers classes load the student."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import HubertConfig, HubertModel
+from transformers.models.hubert.modeling_hubert import HubertPreTrainedModel
+from transformers.utils.generic import ModelOutput
+
+DEFAULT_TARGET_LAYERS = (4, 8, 12)
+
+
+@dataclass
+class LayerDistillationOutput(ModelOutput):
+    """What a student says about its teacher.
+
+    Attributes:
+        predictions: `(batch, heads, frame, size)`, one head per layer of `target_layers`, in that order.
+        last_hidden_state: `(batch, frame, hidden)`, the student's own last layer.
+        hidden_states: tuple of `(batch, frame, hidden)`: the input of layer 1, then the output of each layer.
+    """
+
+    predictions: torch.FloatTensor | None = None
+    last_hidden_state: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+
+
+class PredictionHeads(nn.Module):
+    """Linear, GELU, then one Linear per head (S3PRL: `output_layer`, a Linear followed by a `SplitLinear`).
+
+    Args:
+        hidden_size: size of the student's hidden states.
+        num_heads: number of teacher layers that are predicted.
+        inner_size: size between the two linear maps, per head.
+        output_size: size of the teacher's hidden states.
+    """
+
+    def __init__(self, hidden_size: int, num_heads: int, inner_size: int, output_size: int) -> None:
+        super().__init__()
+        self.num_heads, self.inner_size = num_heads, inner_size
+        self.inner = nn.Linear(hidden_size, num_heads * inner_size)
+        self.output_weight = nn.Parameter(torch.empty(num_heads, inner_size, output_size))
+        self.output_bias = nn.Parameter(torch.empty(num_heads, output_size))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights as S3PRL's `Linear` and `SplitLinear` do: uniform within 1 / sqrt(inputs)."""
+        self.inner.reset_parameters()
+        bound = self.inner_size**-0.5
+        nn.init.uniform_(self.output_weight, -bound, bound)
+        nn.init.uniform_(self.output_bias, -bound, bound)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Predict from `(batch, frame, hidden)` the teacher's layers `(batch, heads, frame, size)`."""
+        inner = nn.functional.gelu(self.inner(hidden_states))
+        inner = inner.unflatten(-1, (self.num_heads, self.inner_size)).transpose(1, 2)
+        return inner @ self.output_weight[None] + self.output_bias[None, :, None]
+
+
+class HubertForLayerDistillation(HubertPreTrainedModel):
+    """A `HubertModel` with heads that predict hidden layers of a teacher (DistilHuBERT, arXiv 2110.01900).
+
+    The student lies under the prefix `hubert.`, so `HubertModel.from_pretrained` and
+    `HubertForCTC.from_pretrained` load its folder without this package. What the heads look like stands in
+    `config.distillation`: `target_layers` (numbers of the teacher's layers), `head_inner_size` and
+    `head_output_size`.
+    """
+
+    def __init__(self, config: HubertConfig) -> None:
+        super().__init__(config)
+        settings = distillation_settings(config)
+        self.target_layers: list[int] = settings["target_layers"]
+        self.hubert = HubertModel(config)
+        self.prediction_heads = PredictionHeads(
+            config.hidden_size,
+            len(self.target_layers),
+            settings["head_inner_size"],
+            settings["head_output_size"],
+        )
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, PredictionHeads):
+            module.reset_parameters()
+        else:
+            super()._init_weights(module)
+
+    def forward(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        output_hidden_states: bool = False,
+    ) -> LayerDistillationOutput:
+        """Predict the teacher's layers from waveforms.
+
+        Args:
+            input_values: `(batch, time)`, 16 kHz.
+            attention_mask: `(batch, time)`, 1 for samples and 0 for padding.
+            output_hidden_states: also return the student's own hidden states.
+        """
+        student = self.hubert(
+            input_values, attention_mask=attention_mask, output_hidden_states=output_hidden_states
+        )
+        return LayerDistillationOutput(
+            predictions=self.prediction_heads(student.last_hidden_state),
+            last_hidden_state=student.last_hidden_state,
+            hidden_states=student.hidden_states,
+        )
+
+    def freeze_feature_encoder(self) -> None:
+        """Stop the convolutional front end from being trained."""
+        self.hubert.feature_extractor._freeze_parameters()
+
+
+def distillation_settings(config: HubertConfig) -> dict[str, Any]:
+    """Read `config.distillation`; what is absent is the paper's (layers 4, 8, 12, the student's width)."""
+    given = getattr(config, "distillation", None) or {}
+    return {
+        "target_layers": list(given.get("target_layers", DEFAULT_TARGET_LAYERS)),
+        "head_inner_size": given.get("head_inner_size", config.hidden_size),
+        "head_output_size": given.get("head_output_size", config.hidden_size),
+    }

@@ -1,0 +1,160 @@
+"""Lists of clips in files: metadata tables, manifests, LibriSpeech's transcripts, bare trees of audio."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hf_distilhubert.errors import UserError
+
+AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".au"})
+METADATA = ("metadata.csv", "metadata.tsv", "metadata.jsonl", "metadata.parquet")
+FILE_COLUMNS = ("file_name", "path", "audio", "audio_filepath", "file")
+TEXT_COLUMNS = ("transcription", "text", "sentence", "transcript")
+SPEAKER_COLUMNS = ("speaker", "speaker_id", "client_id")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One entry of a list of clips; `problem` says why it cannot be used."""
+
+    clip_id: str
+    audio: Any
+    text: str | None = None
+    speaker: str | None = None
+    split: str | None = None
+    problem: str | None = None
+
+
+def folder_rows(folder: Path) -> list[Row]:
+    """List a folder: by its metadata table, as a LibriSpeech tree, or as a bare tree of audio files."""
+    for name in METADATA:
+        if (folder / name).is_file():
+            return manifest_rows(folder / name, inside=True)
+    transcripts = sorted(folder.rglob("*.trans.txt"))
+    if transcripts:
+        return [row for file in transcripts for row in _librispeech_rows(file, folder)]
+    files = (path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
+    return [Row(str(path.relative_to(folder)), path) for path in sorted(files)]
+
+
+def manifest_rows(manifest: Path, *, inside: bool = False) -> list[Row]:
+    """List a manifest; paths in it are relative to its folder.
+
+    Args:
+        manifest: a `.csv`, `.tsv`, `.jsonl` or `.parquet` file with a column of file names and, optionally,
+            `transcription`, `speaker` and `split`.
+        inside: refuse clips outside the manifest's folder (a data set's own table has no business there).
+
+    Raises:
+        UserError: another kind of file, wrong encoding, missing columns, or no rows.
+    """
+    readers: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
+        ".csv": lambda path: _table(path, ","),
+        ".tsv": lambda path: _table(path, "\t"),
+        ".jsonl": _json_lines,
+        ".parquet": _parquet,
+    }
+    if manifest.suffix.lower() not in readers:
+        raise UserError(f"{manifest}: a manifest is one of {', '.join(readers)}")
+    records = readers[manifest.suffix.lower()](manifest)
+    if not records:
+        raise UserError(f"{manifest}: no rows in it, so there are no clips")
+    columns = list(records[0])
+    files = _column(columns, FILE_COLUMNS)
+    if files is None:
+        raise UserError(
+            f"{manifest}: no column of file names ({', '.join(FILE_COLUMNS)}); "
+            f"its columns: {', '.join(columns)}"
+        )
+    texts, speakers = _column(columns, TEXT_COLUMNS), _column(columns, SPEAKER_COLUMNS)
+    rows = [_row(record, manifest.parent, files, texts, speakers, inside) for record in records]
+    return list(_without_repeats(rows))
+
+
+def _row(
+    record: dict[str, Any], folder: Path, files: str, texts: str | None, speakers: str | None, inside: bool
+) -> Row:
+    name = str(record.get(files) or "")
+    path = folder / name
+    problem = None
+    if not name:
+        problem = "no file name"
+    elif inside and not path.resolve().is_relative_to(folder.resolve()):
+        problem = "leads out of the data set's folder"
+    split = record.get("split") or (Path(name).parts[0] if len(Path(name).parts) > 1 else None)
+    return Row(
+        clip_id=name or "(row without a file name)",
+        audio=path,
+        text=_string(record.get(texts)) if texts else None,
+        speaker=_string(record.get(speakers)) if speakers else None,
+        split=_string(split),
+        problem=problem,
+    )
+
+
+def _without_repeats(rows: Iterable[Row]) -> Iterable[Row]:
+    """Keep the first row of a clip; a second one is passed on as a problem."""
+    seen: dict[str, Row] = {}
+    for row in rows:
+        first = seen.setdefault(row.clip_id, row)
+        if first is row:
+            yield row
+        else:
+            same = first.text == row.text
+            reason = "listed twice" + ("" if same else " with different texts; the first one is used")
+            yield Row(f"{row.clip_id} (again)", row.audio, problem=reason)
+
+
+def _table(path: Path, delimiter: str) -> list[dict[str, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    # csv takes every value as text: "null" and "007" stay what they are.
+    return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restkey="(surplus)"))
+
+
+def _json_lines(path: Path) -> list[dict[str, Any]]:
+    records = []
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            records.append(dict(json.loads(line)))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path}: line {number} is not a JSON object; mend or remove it") from error
+    return records
+
+
+def _parquet(path: Path) -> list[dict[str, Any]]:
+    import pyarrow.parquet
+    from pyarrow.lib import ArrowInvalid
+
+    try:
+        return list(pyarrow.parquet.read_table(path).to_pylist())
+    except ArrowInvalid as error:
+        raise UserError(f"{path}: not a parquet file") from error
+
+
+def _librispeech_rows(transcripts: Path, root: Path) -> Iterable[Row]:
+    """Lines `SPEAKER-CHAPTER-NUMBER TEXT`; the subset (train-clean-100, …) is the split."""
+    for line in transcripts.read_text(encoding="utf-8").splitlines():
+        utterance, _, text = line.partition(" ")
+        path = transcripts.with_name(f"{utterance}.flac")
+        relative = path.relative_to(root)
+        split = relative.parts[-4] if len(relative.parts) >= 4 else None
+        yield Row(str(relative), path, text, utterance.split("-")[0], split)
+
+
+def _column(columns: list[str], names: tuple[str, ...]) -> str | None:
+    return next((name for name in names if name in columns), None)
+
+
+def _string(value: Any) -> str | None:
+    return None if value is None else str(value)

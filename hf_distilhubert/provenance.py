@@ -1,0 +1,70 @@
+"""What every stage leaves beside its result: its settings, its figures, and how the model came about."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+PACKAGES = ("hf-distilhubert", "torch", "transformers", "accelerate", "datasets")
+
+
+def record(
+    folder: str | Path,
+    stage: str,
+    settings: Any,
+    results: Mapping[str, Any],
+    source: str | Path | None = None,
+) -> None:
+    """Write `STAGE.yaml` (the settings), `results.json` (the figures) and `lineage.json` into `folder`.
+
+    Args:
+        folder: where the stage's result lies.
+        stage: what was done, e.g. `distill`.
+        settings: a dataclass or mapping; `STAGE.yaml` can be given to the same command again.
+        results: figures and names, plain values only.
+        source: the folder or repository that the stage started from; its `lineage.json` comes first in ours.
+    """
+    folder = Path(folder)
+    values = asdict(settings) if is_dataclass(settings) and not isinstance(settings, type) else dict(settings)
+    (folder / f"{stage}.yaml").write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    write_json(folder / "results.json", {"stage": stage, **results})
+    lineage = read_lineage(source) if source is not None else []
+    lineage.append({"stage": stage, "source": short_name(source), **results, "versions": versions()})
+    write_json(folder / "lineage.json", lineage)
+
+
+def read_lineage(folder: str | Path) -> list[dict[str, Any]]:
+    """The stages that a folder went through, oldest first; empty where nothing is written down."""
+    path = Path(folder) / "lineage.json"
+    return list(json.loads(path.read_text())) if path.is_file() else []
+
+
+def short_name(source: object) -> str | None:
+    """A name that can be published: the last part of a path of this machine, a Hub name as it is."""
+    if source is None:
+        return None
+    return Path(str(source)).resolve().name if Path(str(source)).exists() else str(source)
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write indented UTF-8 JSON that ends in a newline; NaN and infinity are refused."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    Path(path).write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,242 @@
+"""A folder, a manifest, a LibriSpeech tree or a Hub data set, as a list of clips."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hf_distilhubert.audio import MIN_SAMPLES, SAMPLING_RATE, AudioError, Waveform, audio_info, read_audio
+from hf_distilhubert.errors import UserError, one_line
+from hf_distilhubert.manifests import AUDIO_SUFFIXES, TEXT_COLUMNS, Row, folder_rows, manifest_rows
+
+MAX_SKIPPED_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class HubAudio:
+    """Sound in a row of a Hub data set, fetched when it is read."""
+
+    dataset: Any
+    index: int
+
+    def encoded(self) -> bytes | str:
+        """The bytes of the file, or its path."""
+        audio = self.dataset[self.index]["audio"]
+        return audio["bytes"] or str(audio["path"])
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recording.
+
+    Attributes:
+        clip_id: its name within the data set.
+        audio: where the sound is.
+        num_samples: length at 16 kHz, by the file's header.
+        text: what is said, if known.
+        speaker: who says it, if known.
+    """
+
+    clip_id: str
+    audio: Path | HubAudio
+    num_samples: int
+    text: str | None = None
+    speaker: str | None = None
+
+    def read(self) -> Waveform:
+        """Decode: `(time,)`, 16 kHz mono.
+
+        Raises:
+            AudioError: the file gives no usable sound.
+        """
+        source = self.audio.encoded() if isinstance(self.audio, HubAudio) else self.audio
+        waveform = read_audio(source)
+        if len(waveform) < MIN_SAMPLES:
+            raise AudioError(f"{self.clip_id}: {len(waveform)} samples; a frame needs {MIN_SAMPLES}")
+        return waveform
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A clip that is left out, and why."""
+
+    clip_id: str
+    reason: str
+
+
+@dataclass
+class SpeechData:
+    """The usable clips of a data set, and those left out."""
+
+    name: str
+    clips: list[Clip] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+
+    @property
+    def hours(self) -> float:
+        """Duration of the usable clips."""
+        return sum(clip.num_samples for clip in self.clips) / SAMPLING_RATE / 3600
+
+    @property
+    def num_speakers(self) -> int:
+        """Number of different speakers; 0 where none is named."""
+        return len({clip.speaker for clip in self.clips if clip.speaker})
+
+    def skip(self, unusable: Sequence[Skipped]) -> None:
+        """Leave clips out for a reason found later.
+
+        Raises:
+            UserError: nothing is left, or more than `MAX_SKIPPED_SHARE` is left out.
+        """
+        names = {skipped.clip_id for skipped in unusable}
+        self.clips = [clip for clip in self.clips if clip.clip_id not in names]
+        self.skipped += unusable
+        self.check()
+
+    def check(self) -> None:
+        """Stop before any work is done on a data set that is mostly unusable.
+
+        Raises:
+            UserError: see `skip`.
+        """
+        total, first = len(self.clips) + len(self.skipped), self.skipped[:1]
+        example = f" (for example {first[0].clip_id}: {first[0].reason})" if first else ""
+        if not self.clips:
+            raise UserError(f"{self.name}: none of {total} clips can be used{example}")
+        # One bad clip may always be left out: in a small set it would be over any share.
+        if len(self.skipped) > max(1, MAX_SKIPPED_SHARE * total):
+            raise UserError(
+                f"{self.name}: {len(self.skipped)} of {total} clips cannot be used, over the allowed "
+                f"{MAX_SKIPPED_SHARE:.0%}{example}; mend the data or leave them out of its list"
+            )
+
+
+def load_clips(data: str | Path, split: str | None = None, *, need_text: bool = False) -> SpeechData:
+    """List the clips of a data set, by headers alone.
+
+    Args:
+        data: a folder (with `metadata.csv` or `.jsonl`, a LibriSpeech tree, or any tree of audio files), a
+            manifest (`.csv`, `.tsv`, `.jsonl`, `.parquet`), or `hub:NAME[:CONFIG][:SPLIT]`.
+        split: take only this split; None takes all.
+        need_text: leave out clips without a transcript.
+
+    Raises:
+        UserError: nothing there, no transcripts, no such split, or too many clips that cannot be used.
+    """
+    name = str(data)
+    rows = _hub_rows(name, split) if name.startswith("hub:") else _local_rows(Path(name), split)
+    found = SpeechData(name if split is None else f"{name} ({split})")
+    for row in rows:
+        result = _clip(row, need_text=need_text)
+        (found.clips if isinstance(result, Clip) else found.skipped).append(result)  # type: ignore[arg-type]
+    found.check()
+    return found
+
+
+def verify_audio(data: SpeechData) -> None:
+    """Decode every clip once and leave out those that fail, so that training never meets one.
+
+    Headers promise sound that damaged files do not hold. Decoding runs at hundreds of times real time.
+
+    Raises:
+        UserError: too many clips fail, see `SpeechData.skip`.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    from tqdm import tqdm
+
+    def problem(clip: Clip) -> Skipped | None:
+        try:
+            clip.read()
+        except AudioError as error:
+            return Skipped(clip.clip_id, str(error))
+        return None
+
+    # libsndfile and soxr work outside Python's lock, so threads are enough.
+    with ThreadPoolExecutor() as pool:
+        results = tqdm(
+            pool.map(problem, data.clips), "checking audio", len(data.clips), unit="clip", disable=None
+        )
+        unusable = [skipped for skipped in results if skipped]
+    if unusable:
+        data.skip(unusable)
+
+
+def write_skipped(folder: Path, skipped: Iterable[Skipped]) -> None:
+    """List what was left out in `skipped.jsonl`, one line a clip with the reason."""
+    lines = [json.dumps(asdict(entry), ensure_ascii=False) + "\n" for entry in skipped]
+    if lines:
+        (folder / "skipped.jsonl").write_text("".join(lines), encoding="utf-8")
+
+
+def _clip(row: Row, *, need_text: bool) -> Clip | Skipped:
+    if row.problem:
+        return Skipped(row.clip_id, row.problem)
+    if need_text and row.text is None:
+        return Skipped(row.clip_id, f"no transcript; it belongs in a column {' or '.join(TEXT_COLUMNS)}")
+    if need_text and not str(row.text).strip():
+        return Skipped(row.clip_id, "its transcript is empty")
+    source = row.audio.encoded() if isinstance(row.audio, HubAudio) else row.audio
+    try:
+        info = audio_info(source)
+    except AudioError as error:
+        return Skipped(row.clip_id, str(error))
+    if info.num_samples < MIN_SAMPLES:
+        return Skipped(row.clip_id, f"{info.num_samples} samples; a frame needs {MIN_SAMPLES}")
+    return Clip(row.clip_id, row.audio, info.num_samples, row.text, row.speaker)
+
+
+def _local_rows(path: Path, split: str | None) -> list[Row]:
+    if path.is_dir():
+        rows = folder_rows(path)
+        remedy = f"it holds neither metadata.csv nor audio files ({', '.join(sorted(AUDIO_SUFFIXES))})"
+    elif path.is_file():
+        rows, remedy = manifest_rows(path), "the manifest lists none"
+    else:
+        raise UserError(f"there is no data at {path}; give a folder, a manifest or hub:NAME[:CONFIG][:SPLIT]")
+    if not rows:
+        raise UserError(f"{path}: no clips: {remedy}")
+    if split is None:
+        return rows
+    chosen = [row for row in rows if row.split == split]
+    if not chosen:
+        splits = sorted({row.split for row in rows if row.split}) or ["none"]
+        raise UserError(f"{path}: no clips in split {split!r}; its splits: {', '.join(splits)}")
+    return chosen
+
+
+def _hub_rows(name: str, split: str | None) -> Iterator[Row]:
+    """Rows of `hub:NAME[:CONFIG][:SPLIT]`; a split in the name wins over `split`."""
+    from datasets import Audio, get_dataset_split_names, load_dataset
+    from datasets.exceptions import DatasetNotFoundError
+
+    repository, config, own_split = [*name.split(":")[1:], "", ""][:3]
+    wanted = own_split or split or "train"
+    try:
+        splits = get_dataset_split_names(repository, config or None)
+        # LibriSpeech's training split comes in parts: train.100, train.360.
+        parts = [part for part in splits if part == wanted or part.startswith(f"{wanted}.")]
+        if not parts:
+            raise UserError(f"{name}: no split {wanted!r}; its splits: {', '.join(splits)}")
+        dataset = load_dataset(repository, config or None, split="+".join(parts))
+    except (DatasetNotFoundError, OSError, ValueError) as error:
+        raise UserError(f"cannot load the data set {name}: {one_line(error, limit=300)}") from error
+    if "audio" not in dataset.column_names:
+        raise UserError(f"{name}: no column 'audio'; its columns: {', '.join(dataset.column_names)}")
+    # datasets' own decoder needs torchcodec; soundfile reads the bytes just as well.
+    dataset = dataset.cast_column("audio", Audio(decode=False))
+    texts = next((c for c in ("transcription", "text", "sentence") if c in dataset.column_names), None)
+    speakers = next((c for c in ("speaker", "speaker_id") if c in dataset.column_names), None)
+    columns = dataset.select_columns([column for column in (texts, speakers) if column])
+    for index in range(len(dataset)):
+        values = columns[index] if columns.column_names else {}
+        speaker = values.get(speakers)
+        yield Row(
+            clip_id=f"{wanted}/{index}",
+            audio=HubAudio(dataset, index),
+            text=values.get(texts),
+            speaker=None if speaker is None else str(speaker),
+        )

@@ -1,0 +1,87 @@
+"""Fixtures: where real data lies, and tiny models that stand in for the published ones."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# The suite never speaks to the Hub, and small matrices are fastest on one thread.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def data_folder(variable: str, default: str) -> Path:
+    """The folder named by an environment variable; the test is skipped where there is none."""
+    folder = Path(os.environ.get(variable, ROOT.parent / "shared" / default)).resolve()
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is missing; set {variable} to a folder of the same layout")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    """Files made with S3PRL's own classes."""
+    return data_folder("GOLDEN_DIR", "golden")
+
+
+@pytest.fixture(scope="session")
+def speech_dir() -> Path:
+    """Real speech with transcripts, and broken input."""
+    return data_folder("SPEECH_DIR", "speech")
+
+
+TINY = {
+    "conv_dim": (16,) * 7,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_attention_heads": 4,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+    "hidden_dropout": 0.0,
+    "attention_dropout": 0.0,
+    "activation_dropout": 0.0,
+    "feat_proj_dropout": 0.0,
+    "layerdrop": 0.0,
+    "mask_time_prob": 0.0,
+}
+
+
+@pytest.fixture
+def tiny_teacher(tmp_path: Path) -> Path:
+    """A folder with a random HuBERT of four layers (group norm front end, post-norm, as HuBERT Base)."""
+    import torch
+    from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
+
+    torch.manual_seed(0)
+    folder = tmp_path / "teacher"
+    HubertModel(HubertConfig(num_hidden_layers=4, **TINY)).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(do_normalize=False, return_attention_mask=True).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def spoken(tmp_path: Path) -> Path:
+    """A data set of short noises with transcripts: 12 clips to train on, 4 for validation, 4 to test."""
+    import csv
+
+    import numpy as np
+    import soundfile
+
+    folder = tmp_path / "spoken"
+    generator = np.random.default_rng(0)
+    words = ("one", "two", "three", "four")
+    rows = [("file_name", "transcription", "speaker", "split")]
+    for split, count in (("train", 12), ("validation", 4), ("test", 4)):
+        (folder / split).mkdir(parents=True)
+        for number in range(count):
+            samples = generator.standard_normal(int(generator.integers(8_000, 16_000))) * 0.1
+            soundfile.write(folder / split / f"{number}.flac", samples, 16_000)
+            rows.append((f"{split}/{number}.flac", words[number % 4], f"speaker{number % 2}", split))
+    with (folder / "metadata.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return folder
