@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-CODE := hf_distilhubert conversion finetune model_card demo docs tests
+CODE := hf_distilhubert conversion finetune model_card demo benchmarks docs tests
 export TOKENIZERS_PARALLELISM := false
 
 .PHONY: demo test lint format bench clean
@@ -30,7 +30,7 @@ format: $(READY)
 	$(BIN)/ruff check --fix $(CODE)
 
 bench: $(READY)
-	$(BIN)/python -m benchmarks.padding
+	$(BIN)/python -m benchmarks.length_batches --data '$(if $(DATA),$(DATA),runs/demo/spoken/speech)'
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist runs

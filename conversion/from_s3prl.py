@@ -30,7 +30,7 @@ class Conversion:
         folder: where the model lies.
         model_class: `HubertModel` or `HubertForLayerDistillation`.
         target_layers: the teacher's layers that the heads predict; empty without heads.
-        parameters: number of parameters in the folder.
+        num_parameters: number of parameters in the folder.
         step: training step of the checkpoint.
         sha256: of the checkpoint.
         foreign: objects of other programs that were left out.
@@ -39,7 +39,7 @@ class Conversion:
     folder: Path
     model_class: str
     target_layers: tuple[int, ...]
-    parameters: int
+    num_parameters: int
     step: int
     sha256: str
     foreign: tuple[str, ...]
@@ -78,7 +78,7 @@ def convert(
         folder=Path(output_dir),
         model_class=type(model).__name__,
         target_layers=heads.target_layers if heads is not None and keep_heads else (),
-        parameters=model.num_parameters(),
+        num_parameters=model.num_parameters(),
         step=source.step,
         sha256=source.sha256,
         foreign=source.foreign,
@@ -158,8 +158,9 @@ def _write_account(folder: Path, name: str, source: Checkpoint, names: dict[str,
 def _figures(result: Conversion) -> dict[str, Any]:
     return {
         "model_class": result.model_class,
+        "keeps_heads": bool(result.target_layers),
         "target_layers": list(result.target_layers),
-        "parameters": result.parameters,
+        "num_parameters": result.num_parameters,
         "step": result.step,
         "sha256": result.sha256,
     }
@@ -177,7 +178,7 @@ def main() -> None:
     parser.add_argument("--keep_heads", action="store_true", help="keep the prediction heads")
     parser.add_argument("--overwrite", action="store_true", help="replace a folder that is there already")
     result = convert(**vars(parser.parse_args()))
-    print(f"{result.folder}: {result.model_class}, {result.parameters:,} parameters, read back and equal")
+    print(f"{result.folder}: {result.model_class}, {result.num_parameters:,} parameters, read back and equal")
 
 
 if __name__ == "__main__":

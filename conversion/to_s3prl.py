@@ -26,13 +26,13 @@ class Export:
         file: the checkpoint.
         target_layers: the teacher's layers that its heads predict; empty without heads.
         tensors: number of tensors.
-        parameters: number of values in them.
+        num_parameters: number of values in them.
     """
 
     file: Path
     target_layers: tuple[int, ...]
     tensors: int
-    parameters: int
+    num_parameters: int
 
 
 def export(model_dir: str | Path, output: str | Path, *, overwrite: bool = False) -> Export:
@@ -59,7 +59,7 @@ def export(model_dir: str | Path, output: str | Path, *, overwrite: bool = False
         file=file,
         target_layers=heads.target_layers if heads is not None else (),
         tensors=len(weights),
-        parameters=sum(tensor.numel() for tensor in weights.values()),
+        num_parameters=sum(tensor.numel() for tensor in weights.values()),
     )
 
 
@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("output", help="the new file, e.g. student.ckpt")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that is there already")
     result = export(**vars(parser.parse_args()))
-    print(f"{result.file}: {result.tensors} tensors, {result.parameters:,} parameters")
+    print(f"{result.file}: {result.tensors} tensors, {result.num_parameters:,} parameters")
 
 
 if __name__ == "__main__":

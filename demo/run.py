@@ -147,7 +147,7 @@ class Demo:
         comparison = {
             "data": short_name(self.data),
             "split": "test",
-            "note": "The undistilled student starts as the same two layers of the teacher; same steps, same seed.",
+            "note": "The undistilled student starts as the same layers of the teacher; same steps and seed.",
             "synthetic": self.synthetic,
             "rows": rows,
         }
@@ -187,7 +187,7 @@ class Demo:
         )
 
     def _command(self, *arguments: object, capture: bool = False) -> str:
-        """Run one of the project's commands, printed first; its last words tell what went wrong, if it did."""
+        """Run one of the project's commands, printed first; its own last line says what went wrong."""
         words = [str(argument) for argument in arguments]
         print(f"$ {shlex.join(['python', *words])}", flush=True)
         done = subprocess.run(

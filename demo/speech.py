@@ -1,14 +1,10 @@
 """The demo's own recordings: digits and short number phrases, spoken by machines.
 
 Voices of the validation and test splits are never heard in training, neither here nor by the shipped teacher.
-
-    python -m demo.speech runs/demo/speech               # the demo's set
-    python -m demo.speech runs/teacher/speech --teacher  # the set of the shipped teacher
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +13,13 @@ import numpy as np
 
 from demo.synthesis import Waveform, espeak, hibari
 from hf_distilhubert.audio import SAMPLING_RATE
+from hf_distilhubert.config import argument_parser
 from hf_distilhubert.errors import run_command
 from hf_distilhubert.folders import new_folder
+
+EXAMPLES = """\
+  python -m demo.speech runs/speech
+  python -m demo.speech runs/teacher/speech --teacher"""
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TEENS = (
@@ -134,7 +135,7 @@ def make_speech(
 
 def main() -> None:
     """Speak a set from the command line."""
-    parser = argparse.ArgumentParser(description="Speak a set of number phrases with text-to-speech voices.")
+    parser = argument_parser("python -m demo.speech", (__doc__ or "").splitlines()[0], EXAMPLES)
     parser.add_argument("output_dir", help="new folder for the clips and metadata.csv")
     parser.add_argument("--teacher", action="store_true", help="the larger set of the shipped teacher")
     parser.add_argument("--overwrite", action="store_true", help="replace the folder if it is there")

@@ -20,7 +20,10 @@ HIBARI_RATE = 24_000
 
 
 class Espeak:
-    """espeak-ng through ctypes; one per process, since the library keeps its voice in global state."""
+    """espeak-ng through ctypes; one per process, since the library keeps its voice in global state.
+
+    What it says depends a little on what it said before; the same calls in a new process give the same sound.
+    """
 
     def __init__(self) -> None:
         try:
@@ -62,6 +65,8 @@ class Espeak:
             raise UserError(f"espeak-ng has no voice {voice!r}")
         for parameter, value in ((RATE, words_per_minute), (PITCH, pitch), (RANGE, pitch_range)):
             self._library.espeak_SetParameter(parameter, value, 0)
+        # Some voices breathe: their noise must not depend on what was said before.
+        self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))
         self._blocks.clear()
         encoded = text.encode()
         self._library.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, UTF8, None, None)

@@ -1,4 +1,4 @@
-"""Draw `docs/pipeline.svg` and `.png`: the way from a checkpoint or a teacher to a card on the Hub.
+"""Draw `docs/pipeline.svg` and `.png`: the way from a checkpoint or a teacher to a model card.
 
 python docs/draw_pipeline.py
 """
@@ -37,7 +37,7 @@ TOP, MIDDLE, BOTTOM = 3.06, 1.81, 0.56
 # name: centre in inches, title, what it is, look
 BOXES = {
     "checkpoint": ((0.85, TOP), "S3PRL\ncheckpoint", "a .ckpt file", THING),
-    "teacher": ((0.85, BOTTOM), "any speech\nteacher", "HuBERT, WavLM…", THING),
+    "teacher": ((0.85, BOTTOM), "any speech\nteacher", "HuBERT, …", THING),
     "conversion": ((2.6, TOP), "conversion/", "both ways,\nbit for bit", COMMAND),
     "distill": ((2.6, BOTTOM), "distilhubert\ndistill", "layer by layer", COMMAND),
     "student": ((4.35, MIDDLE), "student\nfolder", "HubertModel", THING),
@@ -46,7 +46,7 @@ BOXES = {
     "transcribe": ((7.85, TOP), "distilhubert\ntranscribe", "speech to text", COMMAND),
     "score": ((7.85, BOTTOM), "finetune/\nscore", "WER, CER, speed", COMMAND),
     "card": ((9.6, MIDDLE), "model_card/", "what was made\nand measured", COMMAND),
-    "hub": ((11.35, MIDDLE), "card on\nthe Hub", "README, figures", THING),
+    "readme": ((11.35, MIDDLE), "README\nof the model", "and figures", THING),
 }
 # From, to, arrow heads.
 ARROWS = (
@@ -60,7 +60,7 @@ ARROWS = (
     ("recogniser", "score", "-|>"),
     ("recogniser", "card", "-|>"),
     ("score", "card", "-|>"),
-    ("card", "hub", "-|>"),
+    ("card", "readme", "-|>"),
 )
 
 

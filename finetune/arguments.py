@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from transformers import TrainingArguments
+
+PLAIN = (str, int, float, list)
+NOT_RECORDED = {"disable_tqdm", "local_rank", "use_cpu", "do_eval", "hub_token"}  # of one machine, or secret
 
 
 @dataclass
@@ -34,6 +37,8 @@ class CTCTrainingArguments(TrainingArguments):
     # The mask goes to `argmax_tokens`, which cuts padding off; batch by batch, memory stays flat.
     label_names: list[str] | None = field(default_factory=lambda: ["labels", "attention_mask"])
     batch_eval_metrics: bool = True
+    # Without LayerDrop and SpecAugment every parameter is used, and looking for others takes time.
+    ddp_find_unused_parameters: bool | None = False
 
     def __post_init__(self) -> None:
         """Show bars on a terminal only."""
@@ -44,9 +49,10 @@ class CTCTrainingArguments(TrainingArguments):
 
 def changed(arguments: TrainingArguments) -> dict[str, Any]:
     """The settings that differ from those of `transformers.TrainingArguments`, as plain values for YAML."""
-    stock = TrainingArguments(output_dir="", report_to="none", disable_tqdm=True).to_dict()
+    # Many defaults are None until the class replaces them by "no".
+    stock = {setting.name: setting.default or False for setting in fields(TrainingArguments)}
     return {
         name: value
         for name, value in arguments.to_dict().items()
-        if value != stock[name] and name != "disable_tqdm" and isinstance(value, str | int | float | list)
+        if name not in NOT_RECORDED and isinstance(value, PLAIN) and value not in (stock[name], [])
     }

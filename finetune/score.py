@@ -40,7 +40,7 @@ def score(
     Args:
         model: folder or repository of a recogniser.
         data: any data with transcripts.
-        split: which clips.
+        split: which clips; `all` takes every one.
         output_dir: the new folder; None is `MODEL/scores/SPLIT`.
         batch_size: clips at once, of similar length. The result does not depend on it: where padding would
             change a clip (front ends with group norm), it is taken as 1.
@@ -50,7 +50,7 @@ def score(
         UserError: the model or the data cannot be used, or the output folder exists.
     """
     from finetune.comparison import compare
-    from finetune.data import normalise_transcripts
+    from finetune.data import ALL, normalise_transcripts
     from finetune.vocabulary import keeps_case
     from hf_distilhubert.folders import check_new, new_folder
     from hf_distilhubert.provenance import short_name, write_json
@@ -61,7 +61,7 @@ def score(
     if batch_size < 1:
         raise UserError(f"--batch_size {batch_size}; give a number from 1")
     check_new(target, overwrite=overwrite)
-    clips = load_clips(data, split, need_text=True)
+    clips = load_clips(data, None if split == ALL else split, need_text=True)
     transcriber = Transcriber(model)
     normalise_transcripts(clips, keep_case=keeps_case(model, transcriber.processor.tokenizer))
     texts, seconds = _recognise(transcriber, clips, batch_size)
@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument(
         "--data", required=True, help="a folder, a manifest or hub:NAME[:CONFIG], with transcripts"
     )
-    parser.add_argument("--split", default="test", help="which clips (default: test)")
+    parser.add_argument("--split", default="test", help="which clips, or all (default: test)")
     parser.add_argument("--output_dir", help="new folder for the figures (default: MODEL/scores/SPLIT)")
     parser.add_argument(
         "--batch_size",

@@ -23,7 +23,9 @@ class FinetuneConfig:
     )
     train_split: str | None = field(
         default=None,
-        metadata={"help": "split to train on; by default train (train.100 of the LibriSpeech on the Hub)"},
+        metadata={
+            "help": "split to train on, or all; by default train (of LibriSpeech on the Hub, train.100)"
+        },
     )
     eval_split: str = field(
         default="validation",

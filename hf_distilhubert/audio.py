@@ -64,15 +64,14 @@ def audio_info(source: Source) -> AudioInfo:
     return AudioInfo(round(info.frames * SAMPLING_RATE / info.samplerate), info.samplerate, info.channels)
 
 
-def read_audio(source: Source, *, sampling_rate: int = SAMPLING_RATE) -> Waveform:
-    """Decode anything that libsndfile reads (WAV, FLAC, Ogg, Opus, MP3) into `(time,)` mono in [-1, 1].
+def read_audio(source: Source) -> Waveform:
+    """Decode anything that libsndfile reads (WAV, FLAC, Ogg, Opus, MP3) into `(time,)` mono, 16 kHz.
 
     Args:
         source: a path, or the bytes of a file.
-        sampling_rate: what to resample to, in Hz.
 
     Raises:
-        AudioError: not audio, cut off, not finite, or channels that cancel when they are mixed.
+        AudioError: not audio, cut off, not finite, too short for a frame, or channels that cancel.
     """
     import soundfile
 
@@ -83,7 +82,15 @@ def read_audio(source: Source, *, sampling_rate: int = SAMPLING_RATE) -> Wavefor
         raise AudioError(_unreadable(source, error)) from error
     if not np.isfinite(channels).all():
         raise AudioError(f"{_name(source)}: holds NaN or infinite samples; mend or remove it")
-    return resample(_mix(channels, source), rate, sampling_rate)
+    waveform = resample(_mix(channels, source), rate)
+    if len(waveform) < MIN_SAMPLES:
+        raise AudioError(f"{_name(source)}: {too_short(len(waveform))}")
+    return waveform
+
+
+def too_short(num_samples: int) -> str:
+    """What to say of a clip without a single frame."""
+    return f"{num_samples} samples at 16 kHz are too short; a frame needs {MIN_SAMPLES}"
 
 
 def _mix(channels: Waveform, source: Source) -> Waveform:

@@ -63,12 +63,15 @@ def training_batches(
     *,
     batch_size: int,
     num_batches: int,
+    parts: int,
     max_samples: int,
     seed: int,
     num_workers: int = 0,
 ) -> DataLoader[Waveform]:
     """Batches of similar length in an order, and with crops, that depend on the seed alone."""
-    sampler = LengthBatches([clip.num_samples for clip in clips], batch_size, num_batches, seed=seed)
+    sampler = LengthBatches(
+        [clip.num_samples for clip in clips], batch_size, num_batches, parts=parts, seed=seed
+    )
     return DataLoader(
         CroppedClips(clips, max_samples, seed),
         batch_sampler=sampler,

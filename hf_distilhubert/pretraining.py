@@ -123,8 +123,9 @@ def pretrain(
     loader = training_batches(
         clips,
         collator,
-        batch_size=config.batch_size // config.accumulation,
-        num_batches=config.max_steps * config.accumulation,
+        batch_size=config.batch_size,
+        num_batches=config.max_steps,
+        parts=config.accumulation,
         max_samples=config.max_samples,
         seed=config.seed,
         num_workers=config.num_workers,

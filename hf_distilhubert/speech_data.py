@@ -8,7 +8,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hf_distilhubert.audio import MIN_SAMPLES, SAMPLING_RATE, AudioError, Waveform, audio_info, read_audio
+from hf_distilhubert.audio import (
+    MIN_SAMPLES,
+    SAMPLING_RATE,
+    AudioError,
+    Waveform,
+    audio_info,
+    read_audio,
+    too_short,
+)
 from hf_distilhubert.errors import UserError, one_line
 from hf_distilhubert.manifests import AUDIO_SUFFIXES, TEXT_COLUMNS, Row, folder_rows, manifest_rows
 
@@ -53,10 +61,7 @@ class Clip:
             AudioError: the file gives no usable sound.
         """
         source = self.audio.encoded() if isinstance(self.audio, HubAudio) else self.audio
-        waveform = read_audio(source)
-        if len(waveform) < MIN_SAMPLES:
-            raise AudioError(f"{self.clip_id}: {len(waveform)} samples; a frame needs {MIN_SAMPLES}")
-        return waveform
+        return read_audio(source)
 
 
 @dataclass(frozen=True)
@@ -185,7 +190,7 @@ def _clip(row: Row, *, need_text: bool) -> Clip | Skipped:
     except AudioError as error:
         return Skipped(row.clip_id, str(error))
     if info.num_samples < MIN_SAMPLES:
-        return Skipped(row.clip_id, f"{info.num_samples} samples; a frame needs {MIN_SAMPLES}")
+        return Skipped(row.clip_id, too_short(info.num_samples))
     return Clip(row.clip_id, row.audio, info.num_samples, row.text, row.speaker)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_distilhubert.audio import MIN_SAMPLES, SAMPLING_RATE, AudioError, Waveform, read_audio
+from hf_distilhubert.audio import MIN_SAMPLES, SAMPLING_RATE, AudioError, Waveform, read_audio, too_short
 from hf_distilhubert.config import argument_parser
 from hf_distilhubert.errors import UserError
 
@@ -81,9 +81,7 @@ class Transcriber:
         """
         shortest = min((len(waveform) for waveform in waveforms), default=MIN_SAMPLES)
         if shortest < MIN_SAMPLES:
-            raise AudioError(
-                f"a clip of {shortest} samples is too short; a frame needs {MIN_SAMPLES} at 16 kHz"
-            )
+            raise AudioError(too_short(shortest))
         size = batch_size if self.pads_exactly else 1
         order = sorted(range(len(waveforms)), key=lambda index: len(waveforms[index]))
         texts = [""] * len(waveforms)

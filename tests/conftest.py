@@ -51,17 +51,30 @@ TINY = {
 }
 
 
-@pytest.fixture
-def tiny_teacher(tmp_path: Path) -> Path:
-    """A folder with a random HuBERT of four layers (group norm front end, post-norm, as HuBERT Base)."""
+LARGE = {"do_stable_layer_norm": True, "feat_extract_norm": "layer"}  # the arrangement of HuBERT Large
+
+
+def save_teacher(folder: Path, **changes: object) -> Path:
+    """A random HuBERT of four layers and its feature extractor."""
     import torch
     from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
     torch.manual_seed(0)
-    folder = tmp_path / "teacher"
-    HubertModel(HubertConfig(num_hidden_layers=4, **TINY)).save_pretrained(folder)
+    HubertModel(HubertConfig(**{"num_hidden_layers": 4} | TINY | changes)).save_pretrained(folder)
     Wav2Vec2FeatureExtractor(do_normalize=False, return_attention_mask=True).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def tiny_teacher(tmp_path: Path) -> Path:
+    """A teacher arranged as HuBERT Base: group norm front end, post-norm layers."""
+    return save_teacher(tmp_path / "teacher")
+
+
+@pytest.fixture
+def tiny_large_teacher(tmp_path: Path) -> Path:
+    """A teacher arranged as HuBERT Large: layer norm front end, pre-norm layers."""
+    return save_teacher(tmp_path / "large-teacher", **LARGE)
 
 
 @pytest.fixture

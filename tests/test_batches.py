@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import chain
 
 import numpy as np
 from hypothesis import given
@@ -36,6 +37,15 @@ def test_every_epoch_holds_every_clip(lengths, batch_size, seed):
 def test_positions_count_every_clip_ever_drawn(lengths, batch_size):
     positions = [position for batch in LengthBatches(lengths, batch_size, 7) for _, position in batch]
     assert positions == list(range(7 * batch_size))
+
+
+@given(lengths, st.integers(1, 4), st.integers(1, 4))
+def test_parts_of_a_batch_hold_the_clips_of_the_batch(lengths, size, parts):
+    whole = LengthBatches(lengths, size * parts, 5)
+    handed_out = list(LengthBatches(lengths, size * parts, 5, parts=parts))
+    assert len(handed_out) == 5 * parts
+    for number, batch in enumerate(whole):
+        assert list(chain(*handed_out[number * parts : (number + 1) * parts])) == batch
 
 
 def test_batches_of_similar_length_need_little_padding():

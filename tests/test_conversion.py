@@ -259,6 +259,20 @@ def test_an_existing_folder_or_file_is_kept(golden_dir: Path, tmp_path: Path) ->
     export(tmp_path / "student", tmp_path / "student.ckpt", overwrite=True)
 
 
+def test_a_folder_that_is_not_read_back_as_written_never_gets_its_name(
+    golden_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(model_class: Any, folder: Path) -> Any:
+        model = load_model(model_class, folder)
+        model.encoder.layer_norm.bias.data[0] += 1
+        return model
+
+    monkeypatch.setattr("hf_distilhubert.loading.load_model", damaged)
+    with pytest.raises(RuntimeError, match=r"encoder\.layer_norm\.bias was not read back"):
+        convert(golden_dir / "conversion" / "paper.ckpt", tmp_path / "student")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_heads_that_are_not_there_cannot_be_kept(tmp_path: Path) -> None:
     HubertModel(tiny_config()).save_pretrained(tmp_path / "student")
     exported = export(tmp_path / "student", tmp_path / "student.ckpt")

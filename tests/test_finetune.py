@@ -159,7 +159,10 @@ def test_settings_can_be_given_to_the_command_again(
     trained: FinetuneResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = trained.folder / "finetune.yaml"
-    assert yaml.safe_load(settings.read_text())["augment"] is True
+    recorded = yaml.safe_load(settings.read_text())
+    assert recorded["augment"] is True
+    assert (recorded["learning_rate"], recorded["max_steps"], recorded["eval_steps"]) == (3e-4, 3, 2)
+    assert not {"overwrite", "hub_token", "local_rank"} & set(recorded)
     again = tmp_path / "again"
     monkeypatch.setattr(sys, "argv", ["train", str(settings), "--output_dir", str(again)])
     main()
@@ -370,6 +373,30 @@ def test_augmentation_depends_on_seed_epoch_and_clip_alone(data: Path) -> None:
     assert sound(0, 2, 1) == sound(0, 2, 1) == sound(0, 2, 1, cache=True)
     assert len({sound(0, 0, 0), sound(0, 1, 0), sound(1, 0, 0), sound(None, 0, 0)}) == 4
     assert sound(None, 0, 0) == sound(None, 1, 0) == clips[0].read().tobytes()
+    twins = ClipDataset([clips[0], clips[0]], tokenizer, augment_seed=0)
+    assert twins.waveform(0).tobytes() != twins.waveform(1).tobytes()
+
+
+@pytest.mark.parametrize("strategy", ["group_by_length", "random"])
+def test_each_epoch_is_told_to_the_augmentation(
+    tmp_path: Path, data: Path, scratch_config: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
+) -> None:
+    heard: list[tuple[int, int]] = []
+
+    class Spy(ClipDataset):
+        def waveform(self, index: int) -> Any:
+            heard.append((int(self._epoch), index))
+            return super().waveform(index)
+
+    monkeypatch.setattr("finetune.trainer.ClipDataset", Spy)
+    # On several processes Accelerate tells a random sampler in place of the data set.
+    monkeypatch.setattr("accelerate.data_loader.DataLoaderShard.set_epoch", lambda *_: None)
+    config = FinetuneConfig(data=str(data), from_scratch=str(scratch_config), augment=True, eval_split="none")
+    arguments = arguments_for(
+        tmp_path / "run", max_steps=-1, num_train_epochs=2, train_sampling_strategy=strategy
+    )
+    train(config, arguments)
+    assert sorted(heard) == [(epoch, index) for epoch in (0, 1) for index in range(12)]
 
 
 # ----- bad input ------------------------------------------------------------------------------------------
@@ -490,6 +517,16 @@ def test_missing_evaluation_split_is_said_and_left_out(
     assert result.evaluation is None
     assert "eval" not in json.loads((result.folder / "results.json").read_text())
     assert "no evaluation: " in capsys.readouterr().out
+
+
+def test_data_without_splits_is_taken_whole_on_request(tmp_path: Path, scratch_config: Path) -> None:
+    data = write_data(tmp_path / "data", {"train": 4, "test": 2})
+    config = FinetuneConfig(
+        data=str(data), train_split="all", eval_split="none", from_scratch=str(scratch_config)
+    )
+    result = train(config, arguments_for(tmp_path / "run", max_steps=1))
+    assert result.train_clips == 6
+    assert len(score(str(result.folder), str(data), split="all").utterances) == 6
 
 
 def test_loss_that_is_not_finite_ends_the_run(tmp_path: Path, data: Path, scratch_config: Path) -> None:

@@ -63,6 +63,7 @@ def test_normal_form_is_stable_and_holds_no_punctuation(text: str, keep_case: bo
         ("No. 1,100 \uff21", "no 1100 a"),
         ("\u2026?!", ""),
         ("e\u0301te\u0301", "\u00e9t\u00e9"),
+        ("cafe\u200d\u0301", "caf\u00e9"),  # composed only once the joiner is gone
     ],
 )
 def test_punctuation_goes_and_apostrophes_digits_and_accents_stay(text: str, normal: str) -> None:

@@ -1,0 +1,167 @@
+"""The trainer: its schedule, its mathematics in every layout, its folder, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from accelerate import Accelerator
+from conftest import ROOT
+from safetensors.torch import load_file
+from transformers import HubertModel
+
+from hf_distilhubert import DistillConfig, HubertForLayerDistillation, UserError
+from hf_distilhubert.distill import distill, main
+from hf_distilhubert.pretraining import learning_rate_factor, scale_gradient
+from hf_distilhubert.training import LoopSettings, StepLog, run_loop
+
+
+def config(teacher: Path, data: Path, output: Path, **changes) -> DistillConfig:
+    settings = {"target_layers": [2, 4], "max_steps": 6, "batch_size": 4, "logging_steps": 2}
+    settings |= {"learning_rate": 1e-3, "pad_multiple": 1_600}
+    return DistillConfig(teacher=str(teacher), data=str(data), output_dir=str(output), **settings | changes)
+
+
+def test_schedule_equals_s3prl(golden_dir):
+    trace = json.loads((golden_dir / "distillation" / "trace.json").read_text())
+    for entry in trace["trace"]:
+        ours = 2e-4 * learning_rate_factor(entry["step"], trace["steps"], 0.07)
+        assert ours == pytest.approx(entry["learning_rate"], rel=1e-9, abs=1e-12)
+
+
+def test_losses_fall_and_the_folder_is_whole(tiny_teacher, spoken, tmp_path):
+    result = distill(config(tiny_teacher, spoken, tmp_path / "student", max_steps=40))
+    before, after = result.run.held_out["before"], result.run.held_out["after"]
+    assert after["loss"] < before["loss"]
+    assert all(after["l1"][layer] < before["l1"][layer] for layer in ("2", "4"))
+    log = [json.loads(line) for line in (result.output_dir / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in log] == list(range(2, 41, 2))
+    assert set(log[0]) == {"step", "loss", "l1", "cosine", "grad_norm", "learning_rate"}
+    assert HubertForLayerDistillation.from_pretrained(result.output_dir).target_layers == [2, 4]
+    extractor = json.loads((result.output_dir / "preprocessor_config.json").read_text())
+    assert (extractor["do_normalize"], extractor["return_attention_mask"]) == (False, True)
+    HubertModel.from_pretrained(result.output_dir)
+
+
+def test_the_same_seed_gives_the_same_student(tiny_teacher, spoken, tmp_path):
+    weights = []
+    for name in ("first", "second"):
+        distill(config(tiny_teacher, spoken, tmp_path / name))
+        weights.append(load_file(tmp_path / name / "model.safetensors"))
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_zero_steps_write_the_student_as_it_starts(tiny_teacher, spoken, tmp_path):
+    distill(config(tiny_teacher, spoken, tmp_path / "start", max_steps=0))
+    teacher = load_file(tiny_teacher / "model.safetensors")
+    student = load_file(tmp_path / "start" / "model.safetensors")
+    key = "feature_extractor.conv_layers.3.conv.weight"
+    assert torch.equal(student[f"hubert.{key}"], teacher[key])
+
+
+def run_layout(teacher: Path, data: Path, output: Path, processes: int, accumulation: int) -> dict:
+    """One step in a process (or two) of its own; a high gradient bound leaves its norm in the log."""
+    flags = {"teacher": teacher, "data": data, "output_dir": output, "max_steps": 1, "batch_size": 8}
+    flags |= {"accumulation": accumulation, "logging_steps": 1, "eval_split": "", "learning_rate": 1e-3}
+    words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
+    launch = ["-m", "accelerate.commands.launch", "--cpu"]
+    if processes > 1:  # on CPUs, accelerate launch wants MPI for this; torch's own launcher does not
+        launch = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--standalone"]
+    command = [*launch, "-m", "hf_distilhubert.distill", *words, "--target_layers", "2", "4"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    run = subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300
+    )
+    assert run.returncode == 0, run.stderr[-2_000:]
+    (line,) = (output / "log.jsonl").read_text().splitlines()
+    return json.loads(line)
+
+
+@pytest.mark.slow
+def test_batches_accumulation_and_processes_give_the_same_loss_and_gradient(
+    tiny_large_teacher, spoken, tmp_path
+):
+    # A layer norm front end: a group norm over time would hear how much its batch is padded.
+    folders = {name: tmp_path / name for name in ("one", "cut", "two")}
+    one = run_layout(tiny_large_teacher, spoken, folders["one"], processes=1, accumulation=1)
+    cut = run_layout(tiny_large_teacher, spoken, folders["cut"], processes=1, accumulation=2)
+    two = run_layout(tiny_large_teacher, spoken, folders["two"], processes=2, accumulation=1)
+    for other in (cut, two):
+        assert other["loss"] == pytest.approx(one["loss"], rel=1e-5)
+        assert other["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-5)
+        assert other["l1"] == pytest.approx(one["l1"], rel=1e-5)
+
+
+def test_front_end_gradients_are_multiplied():
+    layer = torch.nn.Linear(3, 2)
+    scale_gradient(layer, 0.1)
+    layer(torch.ones(1, 3)).sum().backward()
+    torch.testing.assert_close(layer.weight.grad, torch.full((2, 3), 0.1))
+
+
+def test_a_step_without_a_finite_loss_is_left_out_and_too_many_stop_the_run(tmp_path):
+    model = torch.nn.Linear(1, 1)
+    start = model.weight.detach().clone()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
+    batch = {"frame_mask": torch.ones(1, 1)}
+
+    def broken(module, _batch, _frames):
+        return module(torch.ones(1)).sum() * float("nan"), {}
+
+    accelerator = Accelerator(cpu=True)
+    log = StepLog(tmp_path / "log.jsonl", accelerator)
+    arguments = accelerator, model, [batch] * 20, optimizer, scheduler, broken, log
+    assert run_loop(*arguments, LoopSettings(max_steps=3)) == 3
+    assert torch.equal(model.weight, start)
+    with pytest.raises(UserError, match="without a finite loss"):
+        run_loop(*arguments, LoopSettings(max_steps=20))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"warmup": 2.0}, "share of the steps"),
+        ({"accumulation": 3}, "cannot be cut"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_before_anything_is_loaded(tmp_path, changes, said):
+    with pytest.raises(UserError, match=said):
+        config(tmp_path / "absent", tmp_path / "absent", tmp_path / "out", **changes)
+
+
+def test_a_teacher_data_or_folder_that_does_not_fit_is_refused(tiny_teacher, spoken, tmp_path):
+    with pytest.raises(UserError, match="there is no folder"):
+        distill(config(tmp_path / "absent", spoken, tmp_path / "out"))
+    with pytest.raises(UserError, match="there is no data"):
+        distill(config(tiny_teacher, tmp_path / "absent", tmp_path / "out"))
+    with pytest.raises(UserError, match="exists already"):
+        distill(config(tiny_teacher, spoken, spoken))
+    with pytest.raises(UserError, match="no layer 9"):
+        distill(config(tiny_teacher, spoken, tmp_path / "out", target_layers=[9]))
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob(".*partial"))
+
+
+def test_settings_come_from_yaml_with_flags_over_it(tiny_teacher, spoken, tmp_path):
+    main(
+        [
+            *("--teacher", str(tiny_teacher), "--data", str(spoken), "--output_dir", str(tmp_path / "first")),
+            *("--target_layers", "2", "4", "--max_steps", "1", "--batch_size", "4"),
+        ]
+    )
+    written = tmp_path / "first" / "distill.yaml"
+    assert yaml.safe_load(written.read_text())["target_layers"] == [2, 4]
+    main([str(written), "--output_dir", str(tmp_path / "second"), "--max_steps", "0"])
+    assert yaml.safe_load((tmp_path / "second" / "distill.yaml").read_text())["max_steps"] == 0
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("learning_rat: 1")
+    with pytest.raises(UserError, match="unknown setting --learning_rat"):
+        main([str(bad)])
