@@ -30,7 +30,7 @@ format: $(READY)
 	$(BIN)/ruff check --fix $(CODE)
 
 bench: $(READY)
-	$(BIN)/python -m benchmarks.length_batches --data '$(if $(DATA),$(DATA),runs/demo/spoken/speech)'
+	$(BIN)/python -m benchmarks.length_batches --data '$(if $(DATA),$(DATA),runs/demo/spoken/synthetic-speech)'
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist runs
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist runs/demo

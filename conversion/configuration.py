@@ -14,6 +14,7 @@ from transformers import HubertConfig
 
 from conversion.mapping import Heads
 from hf_distilhubert.errors import UserError
+from hf_distilhubert.students import NO_MASKING
 
 # S3PRL's key: Transformers' key and S3PRL's default.
 SIZES = {
@@ -42,14 +43,7 @@ FIXED: dict[str, Any] = {
     "layer_norm_eps": 1e-5,
 }
 # Training settings that S3PRL lacks. Without masking Transformers creates no (untrained) mask vector.
-WITHOUT: dict[str, Any] = {
-    "apply_spec_augment": False,
-    "mask_time_prob": 0.0,
-    "mask_feature_prob": 0.0,
-    "feat_proj_dropout": 0.0,
-    "final_dropout": 0.0,
-    "layerdrop": 0.0,
-}
+WITHOUT: dict[str, Any] = {"feat_proj_dropout": 0.0, "final_dropout": 0.0}
 LARGEST = 100_000
 
 
@@ -60,7 +54,7 @@ def from_distiller(distiller: Mapping[str, Any]) -> tuple[HubertConfig, Heads | 
         UserError: a setting is impossible, or one that Transformers cannot express.
     """
     _one_of(distiller, "attention_type", "original", ("original",))
-    values: dict[str, Any] = FIXED | WITHOUT
+    values: dict[str, Any] = FIXED | WITHOUT | NO_MASKING
     for key, (ours, default) in SIZES.items():
         values[ours] = _whole(distiller, key, default)
     for key, (ours, rate) in DROPOUTS.items():

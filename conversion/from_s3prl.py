@@ -98,16 +98,12 @@ def _student(
     from transformers import HubertModel
 
     from conversion.mapping import table, to_hugging_face
-    from hf_distilhubert.heads import HubertForLayerDistillation
+    from hf_distilhubert.heads import HubertForLayerDistillation, head_settings
 
     weights = to_hugging_face(source.weights, config, heads)
     names = {row.s3prl: row.hugging_face for row in table(config, heads)}
     if keep_heads and heads is not None:
-        config.distillation = {
-            "target_layers": list(heads.target_layers),
-            "head_inner_size": heads.inner_size,
-            "head_output_size": heads.output_size,
-        }
+        config.distillation = head_settings(heads.target_layers, heads.inner_size, heads.output_size)
         model: Any = HubertForLayerDistillation(config)
     else:
         model = HubertModel(config)
@@ -124,16 +120,14 @@ def _bare(name: str) -> str:
 def _save(folder: Path, model: Any) -> None:
     """Write model and feature extractor, read the model back and compare it bit for bit."""
     import torch
-    from transformers import Wav2Vec2FeatureExtractor
 
+    from hf_distilhubert.audio import feature_extractor
     from hf_distilhubert.loading import load_model, quiet_transformers
 
     with quiet_transformers():
         model.save_pretrained(folder)
     # S3PRL feeds raw waveforms and masks the padding, so users have to do the same.
-    Wav2Vec2FeatureExtractor(
-        sampling_rate=16_000, do_normalize=False, return_attention_mask=True
-    ).save_pretrained(folder)
+    feature_extractor(do_normalize=False).save_pretrained(folder)
     saved = load_model(type(model), folder).state_dict()
     for name, tensor in model.state_dict().items():
         if not torch.equal(saved[name], tensor):

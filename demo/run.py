@@ -19,10 +19,12 @@ from typing import Any
 
 from hf_distilhubert.config import argument_parser
 from hf_distilhubert.errors import UserError, run_command
+from hf_distilhubert.folders import check_new
 from hf_distilhubert.provenance import short_name, write_json
 from hf_distilhubert.speech_data import Clip, load_clips
 
 SHIPPED_TEACHER = Path(__file__).parent / "teacher"
+RUNS = Path("runs/demo")
 TARGET_LAYERS = ("2", "4", "6")
 EXAMPLES = """\
   python -m demo.run
@@ -61,7 +63,7 @@ class Demo:
     """The steps, each reading the folders of those before it.
 
     Args:
-        output_dir: where all of them write; replaced if it is there.
+        output_dir: a new folder, where all of them write.
         data: a folder of recordings; None lets the demo speak its own.
         plan: how long to train.
     """
@@ -69,7 +71,7 @@ class Demo:
     def __init__(self, output_dir: Path, data: Path | None, plan: Plan) -> None:
         self.out, self.plan = output_dir, plan
         self.synthetic = data is None
-        self.data = data or output_dir / "speech"
+        self.data = data or output_dir / "synthetic-speech"  # cards warn of data so named
         self.teacher = output_dir / "teacher" if plan.teacher_steps else SHIPPED_TEACHER
         self.student, self.undistilled = output_dir / "student", output_dir / "student-undistilled"
         self.recogniser, self.baseline = output_dir / "recogniser", output_dir / "recogniser-undistilled"
@@ -77,8 +79,7 @@ class Demo:
 
     def run(self) -> DemoResult:
         """All seven steps."""
-        shutil.rmtree(self.out, ignore_errors=True)
-        self.out.mkdir(parents=True)
+        self.out.mkdir(parents=True, exist_ok=True)
         self.make_speech()
         self.make_teacher()
         self.distil()
@@ -249,8 +250,13 @@ def main() -> None:
     usual = EMBEDDED if arguments.data is None else RECORDINGS
     chosen = {name: getattr(arguments, name) for name in vars(usual)}
     plan = Plan(**{name: getattr(usual, name) if value is None else value for name, value in chosen.items()})
-    name = "spoken" if arguments.data is None else arguments.data.resolve().name
-    result = Demo(arguments.output_dir or Path("runs/demo") / name, arguments.data, plan).run()
+    output_dir = arguments.output_dir
+    if output_dir is None:
+        # Only the demo's own place is cleared for the next time.
+        output_dir = RUNS / ("spoken" if arguments.data is None else arguments.data.resolve().name)
+        shutil.rmtree(output_dir, ignore_errors=True)
+    check_new(output_dir)
+    result = Demo(output_dir, arguments.data, plan).run()
     print(result.card)
 
 

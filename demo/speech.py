@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from demo.synthesis import Waveform, espeak, hibari
-from hf_distilhubert.audio import SAMPLING_RATE
+from demo.synthesis import espeak, hibari
+from hf_distilhubert.audio import SAMPLING_RATE, Waveform
 from hf_distilhubert.config import argument_parser
 from hf_distilhubert.errors import run_command
 from hf_distilhubert.folders import new_folder

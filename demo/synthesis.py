@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hf_distilhubert.audio import SAMPLING_RATE, resample
+from hf_distilhubert.audio import SAMPLING_RATE, Waveform, resample
 from hf_distilhubert.errors import UserError
-
-Waveform = npt.NDArray[np.float32]
 
 INSTALL = "install the demo's extra (`pip install -e '.[demo]'`), or give recordings with DATA=folder"
 SYNCHRONOUS, UTF8, RATE, PITCH, RANGE = 2, 1, 1, 3, 4  # from espeak-ng's speak_lib.h

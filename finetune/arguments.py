@@ -8,8 +8,11 @@ from typing import Any
 
 from transformers import TrainingArguments
 
+from hf_distilhubert.errors import UserError
+
 PLAIN = (str, int, float, list)
-NOT_RECORDED = {"disable_tqdm", "local_rank", "use_cpu", "do_eval", "hub_token"}  # of one machine, or secret
+# Of one machine or one run, or secret.
+NOT_RECORDED = {"disable_tqdm", "local_rank", "use_cpu", "do_eval", "hub_token", "resume_from_checkpoint"}
 
 
 @dataclass
@@ -41,7 +44,16 @@ class CTCTrainingArguments(TrainingArguments):
     ddp_find_unused_parameters: bool | None = False
 
     def __post_init__(self) -> None:
-        """Show bars on a terminal only."""
+        """Show bars on a terminal only.
+
+        Raises:
+            UserError: Trainer is to push to the Hub.
+        """
+        if self.push_to_hub:
+            raise UserError(
+                "--push_to_hub would publish a pickled file of Trainer's beside the model; leave it out, "
+                "and push the finished folder: hf upload NAME FOLDER"
+            )
         if self.disable_tqdm is None:
             self.disable_tqdm = not sys.stderr.isatty()
         super().__post_init__()

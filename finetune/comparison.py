@@ -58,7 +58,8 @@ class Score:
         seconds: time for features, model and decoding; reading the files is not in it.
         real_time_factor: `seconds / audio_seconds`.
         num_parameters: of the model.
-        threads: that torch computed with.
+        device: where the model computed, e.g. `cpu` or `cuda:0`.
+        threads: that torch computed with on CPUs.
         skipped: clips left out.
         unknown_characters: characters of the references that the vocabulary lacks, with counts.
         per_speaker: `utterances`, `wer` and `cer` of each named speaker.
@@ -76,6 +77,7 @@ class Score:
     seconds: float
     real_time_factor: float
     num_parameters: int
+    device: str
     threads: int
     skipped: int
     unknown_characters: dict[str, int]
@@ -112,6 +114,7 @@ def compare(
         seconds=seconds,
         real_time_factor=seconds / audio_seconds,
         num_parameters=transcriber.model.num_parameters(),
+        device=str(transcriber.model.device),
         threads=torch.get_num_threads(),
         skipped=len(data.skipped),
         unknown_characters=unknown_characters(references, transcriber.processor.tokenizer),

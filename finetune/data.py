@@ -15,17 +15,16 @@ from finetune.vocabulary import normalise_text
 from hf_distilhubert.audio import Waveform, normalise, num_frames, pad
 from hf_distilhubert.speech_data import Clip, Skipped, SpeechData, load_clips, verify_audio
 
-ALL = "all"  # in place of a split
 CACHE_HOURS = 2.0  # of decoded sound: 460 MB
 
 
 def load_split(data: str, split: str, *, keep_case: bool) -> SpeechData:
-    """The clips of a split (or of `all`) that decode, with transcripts in normal form.
+    """The clips of a split that decode, with transcripts in normal form.
 
     Raises:
         UserError: no such data, no transcripts, or too many clips that cannot be used.
     """
-    found = load_clips(data, None if split == ALL else split, need_text=True)
+    found = load_clips(data, split, need_text=True)
     verify_audio(found)
     normalise_transcripts(found, keep_case=keep_case)
     return found

@@ -1,4 +1,4 @@
-"""What is seen of a training run: bars on a terminal, one line now and then, and `log.jsonl`."""
+"""What is seen of a training run: what goes in, bars on a terminal, a line now and then, `log.jsonl`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,33 @@ from typing import Any
 from tqdm import tqdm
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
 
+from finetune.recogniser import Recogniser
+from finetune.vocabulary import unknown_characters
 from hf_distilhubert.errors import UserError
+from hf_distilhubert.speech_data import SpeechData
 
 TRAINING = ("loss", "learning_rate", "grad_norm", "epoch")
 EVALUATION = ("eval_loss", "eval_wer", "eval_cer")
+
+
+def announce(recogniser: Recogniser, training: SpeechData, evaluation: SpeechData | None) -> None:
+    """Print what is trained on what, and what was left out."""
+    tokenizer = recogniser.processor.tokenizer
+    head = "new head" if recogniser.new_head else "its own head"
+    speakers = f"{training.num_speakers} speakers, " if training.num_speakers else ""
+    print(
+        f"training on {len(training.clips)} clips ({training.hours:.2f} h, {speakers}"
+        f"{len(training.skipped)} left out); {recogniser.model.num_parameters():,} parameters, "
+        f"{len(tokenizer)} tokens, {head}",
+        flush=True,
+    )
+    if evaluation:
+        unknown = unknown_characters((str(clip.text) for clip in evaluation.clips), tokenizer)
+        lacking = f"; the vocabulary lacks {' '.join(unknown)}, which count as errors" if unknown else ""
+        print(
+            f"evaluation on {len(evaluation.clips)} clips ({len(evaluation.skipped)} left out){lacking}",
+            flush=True,
+        )
 
 
 class TrainingLog(TrainerCallback):
@@ -25,6 +48,12 @@ class TrainingLog(TrainerCallback):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Write again what was logged up to the checkpoint that the run goes on from."""
+        for logs in state.log_history:
+            if state.is_world_process_zero and {"loss", "eval_loss"} & set(logs):
+                self._write(logs["step"], logs)
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
@@ -41,11 +70,15 @@ class TrainingLog(TrainerCallback):
                 f"the loss is {logs['loss']} at step {state.global_step}; lower --learning_rate "
                 f"(it is {args.learning_rate:g}), and check the audio with finetune.score"
             )
+        entry = self._write(state.global_step, logs)
+        tqdm.write(f"step {state.global_step}/{state.max_steps}  {_line(entry)}")
+
+    def _write(self, step: int, logs: dict[str, Any]) -> dict[str, float]:
         names = TRAINING if "loss" in logs else EVALUATION
         entry = {name: float(logs[name]) for name in names if name in logs}
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": state.global_step, **entry}) + "\n")
-        tqdm.write(f"step {state.global_step}/{state.max_steps}  {_line(entry)}")
+            file.write(json.dumps({"step": step, **entry}) + "\n")
+        return entry
 
 
 def _line(entry: dict[str, float]) -> str:

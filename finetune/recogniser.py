@@ -10,7 +10,8 @@ from typing import Any
 
 from finetune.vocabulary import build_processor, unknown_characters
 from hf_distilhubert.errors import UserError, one_line
-from hf_distilhubert.loading import load
+from hf_distilhubert.loading import load, load_model
+from hf_distilhubert.students import NO_MASKING
 
 
 @dataclass(frozen=True)
@@ -45,20 +46,13 @@ def load_recogniser(source: str, texts: Sequence[str]) -> Recogniser:
     new_head = processor is None
     if processor is None:
         processor = build_processor(texts, do_normalize=load(AutoFeatureExtractor, source).do_normalize)
-    model, report = load(
+    model = load_model(
         AutoModelForCTC,
         source,
-        dtype="float32",
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,  # a new head may have another size
+        allow_missing=("lm_head.",) if new_head else (),
+        ignore_mismatched_sizes=new_head,  # it may have another size than the old one
         **_ctc_settings(processor.tokenizer),
     )
-    lost = [*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])]
-    lost = [key for key in lost if not key.startswith("lm_head.")]
-    if lost:
-        raise UserError(
-            f"{source}: {len(lost)} weights are missing, for example {lost[0]}; give a whole model"
-        )
     if new_head:
         _reset(model.lm_head, model.config.initializer_range)
     return _ready(Recogniser(model, processor, new_head))
@@ -115,10 +109,7 @@ def _ctc_settings(tokenizer: Any) -> dict[str, Any]:
         "pad_token_id": tokenizer.pad_token_id,
         "ctc_loss_reduction": "mean",
         "ctc_zero_infinity": True,
-        "layerdrop": 0.0,
-        "apply_spec_augment": False,
-        "mask_time_prob": 0.0,
-        "mask_feature_prob": 0.0,
+        **NO_MASKING,
     }
 
 

@@ -50,7 +50,7 @@ def score(
         UserError: the model or the data cannot be used, or the output folder exists.
     """
     from finetune.comparison import compare
-    from finetune.data import ALL, normalise_transcripts
+    from finetune.data import normalise_transcripts
     from finetune.vocabulary import keeps_case
     from hf_distilhubert.folders import check_new, new_folder
     from hf_distilhubert.provenance import short_name, write_json
@@ -61,7 +61,7 @@ def score(
     if batch_size < 1:
         raise UserError(f"--batch_size {batch_size}; give a number from 1")
     check_new(target, overwrite=overwrite)
-    clips = load_clips(data, None if split == ALL else split, need_text=True)
+    clips = load_clips(data, split, need_text=True)
     transcriber = Transcriber(model)
     normalise_transcripts(clips, keep_case=keeps_case(model, transcriber.processor.tokenizer))
     texts, seconds = _recognise(transcriber, clips, batch_size)
@@ -82,7 +82,7 @@ def _target(model: str, split: str, output_dir: str | Path | None) -> Path:
 
 
 def _recognise(transcriber: Transcriber, data: SpeechData, batch_size: int) -> tuple[dict[str, str], float]:
-    """Texts by clip, and the seconds that computing took; clips that cannot be read leave `data`."""
+    """Texts by clip, and the seconds that a warm model took; clips that cannot be read leave `data`."""
     from tqdm import tqdm
 
     from hf_distilhubert.speech_data import Skipped
@@ -101,6 +101,9 @@ def _recognise(transcriber: Transcriber, data: SpeechData, batch_size: int) -> t
                     read[clip.clip_id] = clip.read()
                 except AudioError as error:
                     unreadable.append(Skipped(clip.clip_id, str(error)))
+            if not texts:
+                # The first batch of a model is slow; its time says nothing of the model's speed.
+                transcriber.transcribe_waveforms(list(read.values())[:batch_size], batch_size=batch_size)
             began = time.perf_counter()
             found = transcriber.transcribe_waveforms(list(read.values()), batch_size=batch_size)
             seconds += time.perf_counter() - began
@@ -163,7 +166,7 @@ def _print(result: Score) -> None:
         f"{result.folder}: WER {result.wer:.1%}, CER {result.cer:.1%} on {len(result.utterances)} utterances "
         f"({result.words} words: {result.substitutions} substituted, {result.deletions} deleted, "
         f"{result.insertions} inserted); real-time factor {result.real_time_factor:.3f} "
-        f"on {result.threads} threads"
+        f"on {f'{result.threads} threads' if result.device == 'cpu' else result.device}"
     )
 
 

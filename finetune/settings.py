@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 
 from hf_distilhubert.errors import UserError
 
-LIBRISPEECH = "hub:openslr/librispeech_asr:clean"
-
 
 @dataclass(frozen=True)
 class FinetuneConfig:
@@ -18,14 +16,12 @@ class FinetuneConfig:
         metadata={"help": "folder or Hub repository of a HuBERT, wav2vec2 or WavLM model"},
     )
     data: str = field(
-        default=LIBRISPEECH,
+        default="hub:openslr/librispeech_asr:clean",
         metadata={"help": "a folder, a manifest, a LibriSpeech tree, or hub:NAME[:CONFIG], with transcripts"},
     )
-    train_split: str | None = field(
-        default=None,
-        metadata={
-            "help": "split to train on, or all; by default train (of LibriSpeech on the Hub, train.100)"
-        },
+    train_split: str = field(
+        default="train",
+        metadata={"help": "split to train on (its parts such as train.100 belong to train), or all"},
     )
     eval_split: str = field(
         default="validation",
@@ -56,8 +52,3 @@ class FinetuneConfig:
     def __post_init__(self) -> None:
         if self.pad_multiple < 1:
             raise UserError(f"--pad_multiple {self.pad_multiple}; give a number of samples from 1")
-
-    @property
-    def training_split(self) -> str:
-        """The split to train on."""
-        return self.train_split or ("train.100" if self.data == LIBRISPEECH else "train")

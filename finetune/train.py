@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import asdict, dataclass
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ EXAMPLES = """\
   python -m finetune.train --data hub:openslr/librispeech_asr:clean --output_dir runs/librispeech --bf16 true
   python -m finetune.train --data digits --output_dir runs/digits --augment true --eval_strategy epoch
   python -m finetune.train runs/digits/finetune.yaml --output_dir runs/again --seed 1
+  python -m finetune.train --data recordings --save_strategy epoch --resume_from_checkpoint true
   accelerate launch -m finetune.train --data recordings --output_dir runs/recogniser
 
 Every field of transformers.TrainingArguments is a flag too: --output_dir (runs/finetuned), --max_steps,
@@ -44,10 +45,10 @@ class FinetuneResult:
         steps: optimiser steps.
         train_clips: clips trained on.
         train_hours: their duration.
-        skipped: clips left out.
+        skipped: clips left out of them.
         vocabulary_size: tokens, the blank and the unknown among them.
         num_parameters: of the model.
-        seconds: wall time of the training.
+        seconds: wall time of the training, since the checkpoint where it goes on from one.
         evaluation: `wer` and `cer` on the evaluation split (0.25 = 25 %), None without one.
     """
 
@@ -65,23 +66,37 @@ class FinetuneResult:
 def train(config: FinetuneConfig, arguments: CTCTrainingArguments) -> FinetuneResult:
     """Fine-tune with CTC and write a folder with model, processor, log and results.
 
+    Checkpoints, if `save_strategy` asks for any, lie in `OUTPUT_DIR.checkpoints` until the folder is written.
+
     Args:
         config: what is trained on what.
         arguments: how; `output_dir` is the new folder.
 
     Raises:
-        UserError: the output folder exists, the data or the model cannot be used, or the loss diverges.
+        UserError: the output folder exists, the data, the model, the checkpoint or a setting cannot be used,
+            or the loss diverges.
     """
     from transformers import set_seed
 
+    from finetune.checkpoints import checkpoint_folder, fit
     from finetune.data import drop_too_short, load_split
+    from finetune.progress import announce
     from finetune.recogniser import fresh_recogniser, load_recogniser
     from finetune.trainer import make_trainer
+    from hf_distilhubert.speech_data import write_skipped
 
-    with _result_folder(arguments, overwrite=config.overwrite) as folder:
-        # 1. Clips that can be read, with transcripts in normal form.
-        training = load_split(config.data, config.training_split, keep_case=config.keep_case)
-        evaluation = _load_evaluation(config, arguments)
+    if config.eval_split == "none" and arguments.eval_strategy != "no":
+        raise UserError(
+            "--eval_strategy needs clips, and --eval_split none gives none; leave one of them out"
+        )
+    with (
+        checkpoint_folder(arguments, overwrite=config.overwrite) as (checkpoints, checkpoint),
+        _result_folder(arguments, overwrite=config.overwrite) as folder,
+    ):
+        # 1. Clips that can be read, with transcripts in normal form; bars are drawn once.
+        with nullcontext() if arguments.process_index == 0 else redirect_stderr(StringIO()):
+            training = load_split(config.data, config.train_split, keep_case=config.keep_case)
+            evaluation = _load_evaluation(config, arguments)
 
         # 2. A model whose head belongs to the characters of those transcripts.
         set_seed(arguments.seed)
@@ -96,12 +111,13 @@ def train(config: FinetuneConfig, arguments: CTCTrainingArguments) -> FinetuneRe
             training, recogniser.processor.tokenizer, recogniser.model.config, augmented=config.augment
         )
         if arguments.process_index == 0:
-            _announce(recogniser, training, evaluation)
+            announce(recogniser, training, evaluation)
 
         # 3. Training, on Trainer.
-        trainer = make_trainer(config, arguments, recogniser, training, evaluation, folder)
+        log = folder / "log.jsonl"
+        trainer = make_trainer(config, arguments, recogniser, training, evaluation, log, checkpoints)
         start = time.perf_counter()
-        trainer.train(resume_from_checkpoint=arguments.resume_from_checkpoint)
+        fit(trainer, checkpoint)
         seconds = time.perf_counter() - start
         metrics = _evaluate(trainer) if evaluation else None
 
@@ -119,6 +135,7 @@ def train(config: FinetuneConfig, arguments: CTCTrainingArguments) -> FinetuneRe
         )
         if arguments.process_index == 0:
             _save(folder, config, arguments, recogniser, training, result)
+            write_skipped(folder, [*training.skipped, *(evaluation.skipped if evaluation else ())])
     return result
 
 
@@ -159,24 +176,6 @@ def _load_evaluation(config: FinetuneConfig, arguments: CTCTrainingArguments) ->
         return None
 
 
-def _announce(recogniser: Recogniser, training: SpeechData, evaluation: SpeechData | None) -> None:
-    from finetune.vocabulary import unknown_characters
-
-    tokenizer = recogniser.processor.tokenizer
-    head = "new head" if recogniser.new_head else "its own head"
-    speakers = f"{training.num_speakers} speakers, " if training.num_speakers else ""
-    print(
-        f"training on {len(training.clips)} clips ({training.hours:.2f} h, {speakers}"
-        f"{len(training.skipped)} left out); {recogniser.model.num_parameters():,} parameters, "
-        f"{len(tokenizer)} tokens, {head}",
-        flush=True,
-    )
-    if evaluation:
-        unknown = unknown_characters((str(clip.text) for clip in evaluation.clips), tokenizer)
-        lacking = f"; the vocabulary lacks {' '.join(unknown)}, which count as errors" if unknown else ""
-        print(f"evaluation on {len(evaluation.clips)} clips{lacking}", flush=True)
-
-
 def _save(
     folder: Path,
     config: FinetuneConfig,
@@ -189,13 +188,10 @@ def _save(
     from finetune.vocabulary import save_processor, tokens_of
     from hf_distilhubert.loading import quiet_transformers
     from hf_distilhubert.provenance import record, short_name
-    from hf_distilhubert.speech_data import write_skipped
 
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     with quiet_transformers():
         recogniser.model.save_pretrained(folder)
     save_processor(recogniser.processor, folder, keep_case=config.keep_case)
-    write_skipped(folder, training.skipped)
     figures: dict[str, Any] = {
         "data": short_name(config.data),
         "steps": result.steps,
@@ -216,8 +212,6 @@ def _save(
     if result.evaluation:
         figures["eval"] = result.evaluation
     settings = asdict(config) | changed(arguments)
-    # The file can be given to the command again, which should not replace anything unasked.
-    del settings["overwrite"]
     record(folder, "finetune", settings, figures, source=None if config.from_scratch else config.model)
 
 

@@ -15,6 +15,7 @@ from finetune.evaluation import ErrorRates, argmax_tokens
 from finetune.progress import watch
 from finetune.recogniser import Recogniser
 from finetune.settings import FinetuneConfig
+from hf_distilhubert.errors import UserError, one_line
 from hf_distilhubert.speech_data import SpeechData
 
 
@@ -39,12 +40,26 @@ def make_trainer(
     recogniser: Recogniser,
     training: SpeechData,
     evaluation: SpeechData | None,
-    folder: Path,
+    log: Path,
+    checkpoints: Path,
 ) -> Trainer:
-    """A stock Trainer with our data, collator and metrics; its log and checkpoints go into `folder`."""
+    """A stock Trainer with our data, collator and metrics.
+
+    Args:
+        config: what is trained on what.
+        arguments: how.
+        recogniser: what is trained.
+        training: clips to train on.
+        evaluation: clips to evaluate on, None for no evaluation.
+        log: file for what Trainer logs.
+        checkpoints: folder for what Trainer saves.
+
+    Raises:
+        UserError: Trainer refuses its settings.
+    """
     model, processor = recogniser.model, recogniser.processor
     arguments = copy.copy(arguments)
-    arguments.output_dir = str(folder / "checkpoints")
+    arguments.output_dir = str(checkpoints)
     arguments.dataloader_pin_memory = arguments.dataloader_pin_memory and torch.accelerator.is_available()
     if model.config.feat_extract_norm == "group":
         # This front end hears the padding of a batch, so its clips are evaluated one at a time.
@@ -55,17 +70,20 @@ def make_trainer(
         augment_seed=arguments.seed if config.augment else None,
         cache=training.hours <= CACHE_HOURS and arguments.dataloader_num_workers == 0,
     )
-    trainer = Trainer(
-        model=model,
-        args=arguments,
-        train_dataset=clips,
-        eval_dataset=ClipDataset(evaluation.clips, processor.tokenizer) if evaluation else None,
-        data_collator=SpeechCollator(processor.feature_extractor.do_normalize, config.pad_multiple),
-        processing_class=processor,
-        # The types are those of the stock arguments; ours hand over batches, and the mask beside the labels.
-        compute_metrics=ErrorRates(processor.tokenizer) if evaluation else None,  # type: ignore[arg-type]
-        preprocess_logits_for_metrics=argmax_tokens(model),  # type: ignore[arg-type]
-        callbacks=[EpochCounter(clips)],
-    )
-    watch(trainer, folder / "log.jsonl")
+    try:
+        trainer = Trainer(
+            model=model,
+            args=arguments,
+            train_dataset=clips,
+            eval_dataset=ClipDataset(evaluation.clips, processor.tokenizer) if evaluation else None,
+            data_collator=SpeechCollator(processor.feature_extractor.do_normalize, config.pad_multiple),
+            processing_class=processor,
+            # The types are the stock arguments'; ours hand over batches, and the mask beside the labels.
+            compute_metrics=ErrorRates(processor.tokenizer) if evaluation else None,  # type: ignore[arg-type]
+            preprocess_logits_for_metrics=argmax_tokens(model),  # type: ignore[arg-type]
+            callbacks=[EpochCounter(clips)],
+        )
+    except (ValueError, RuntimeError, ImportError) as error:
+        raise UserError(f"Trainer refuses its settings: {one_line(error, 300)}") from error
+    watch(trainer, log)
     return trainer

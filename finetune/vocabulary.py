@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from hf_distilhubert.audio import SAMPLING_RATE
+from hf_distilhubert.audio import feature_extractor
 from hf_distilhubert.provenance import write_json
 
 BLANK, UNKNOWN, DELIMITER = "<pad>", "<unk>", "|"
@@ -52,7 +52,7 @@ def build_processor(texts: Iterable[str], *, do_normalize: bool) -> Any:
         texts: normalised transcripts of the training split.
         do_normalize: whether the model wants waveforms of zero mean and unit variance.
     """
-    from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Processor
+    from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2Processor
 
     characters = sorted(set().union(*texts) - {" "})
     vocabulary = {token: index for index, token in enumerate([BLANK, UNKNOWN, DELIMITER, *characters])}
@@ -68,9 +68,7 @@ def build_processor(texts: Iterable[str], *, do_normalize: bool) -> Any:
             eos_token=None,
             clean_up_tokenization_spaces=False,
         )
-    extractor = Wav2Vec2FeatureExtractor(
-        sampling_rate=SAMPLING_RATE, do_normalize=do_normalize, return_attention_mask=True
-    )
+    extractor = feature_extractor(do_normalize=do_normalize)
     return Wav2Vec2Processor(feature_extractor=extractor, tokenizer=tokenizer)
 
 

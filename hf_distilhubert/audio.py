@@ -102,6 +102,19 @@ def _mix(channels: Waveform, source: Source) -> Waveform:
     return mono
 
 
+def feature_extractor(*, do_normalize: bool = False) -> Any:
+    """A stock `Wav2Vec2FeatureExtractor` that says how a student hears: 16 kHz, and padding is masked.
+
+    Args:
+        do_normalize: whether waveforms are brought to zero mean and unit variance; S3PRL's students are not.
+    """
+    from transformers import Wav2Vec2FeatureExtractor
+
+    return Wav2Vec2FeatureExtractor(
+        sampling_rate=SAMPLING_RATE, do_normalize=do_normalize, return_attention_mask=True
+    )
+
+
 def resample(
     waveform: npt.NDArray[np.floating[Any]], rate: int, sampling_rate: int = SAMPLING_RATE
 ) -> Waveform:

@@ -67,7 +67,9 @@ def parse_dataclasses(
     if arguments and not arguments[0].startswith("-"):
         arguments = [*_yaml_flags(Path(arguments[0])), *arguments[1:]]
     try:
-        *parsed, unknown = parser.parse_args_into_dataclasses(args=arguments, return_remaining_strings=True)
+        *parsed, unknown = parser.parse_args_into_dataclasses(
+            args=arguments, return_remaining_strings=True, look_for_args_file=False
+        )
     except ValueError as error:
         raise UserError(f"{error}; see {prog} --help") from error
     if unknown:

@@ -8,12 +8,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_distilhubert.audio import MIN_SAMPLES
 from hf_distilhubert.config import parse_dataclasses
 from hf_distilhubert.errors import UserError, run_command
 
 if TYPE_CHECKING:
-    from hf_distilhubert.pretraining import Run
-    from hf_distilhubert.speech_data import Clip, SpeechData
+    from accelerate import Accelerator
+
+    from hf_distilhubert.heads import HubertForLayerDistillation
+    from hf_distilhubert.pretraining import PretrainingData, Run
+    from hf_distilhubert.speech_data import SpeechData
     from hf_distilhubert.teachers import Teacher
 
 EXAMPLES = """\
@@ -21,6 +25,11 @@ EXAMPLES = """\
   accelerate launch -m hf_distilhubert.distill --teacher runs/teacher --data speech \\
       --output_dir runs/student --target_layers 2 4 6 --max_steps 500
   distilhubert distill runs/student/distill.yaml --output_dir runs/again --seed 1"""
+
+POSITIVE = (
+    *("num_hidden_layers", "batch_size", "accumulation", "learning_rate", "max_grad_norm"),
+    *("pad_multiple", "logging_steps"),
+)
 
 
 def _setting(default: Any, text: str) -> Any:
@@ -34,10 +43,13 @@ class DistillConfig:
     """What to distil and how; the defaults are the published recipe."""
 
     teacher: str = _setting("facebook/hubert-base-ls960", "folder or Hub repository of the teacher")
+    student: str = _setting(
+        "", "go on with this student (heads and all) instead of starting from the teacher"
+    )
     data: str = _setting("hub:openslr/librispeech_asr:clean", "folder, manifest or hub:NAME[:CONFIG][:SPLIT]")
     output_dir: str = _setting("runs/student", "new folder for the student")
-    train_split: str | None = _setting("train", "split to learn from; '' takes every clip")
-    eval_split: str | None = _setting("validation", "split for the held-out loss; '' leaves it out")
+    train_split: str = _setting("train", "split to learn from; all takes every clip")
+    eval_split: str = _setting("validation", "split for the held-out loss; none leaves it out")
     target_layers: list[int] = _setting(
         (4, 8, 12), "numbers of the teacher's layers to predict, one head each"
     )
@@ -62,16 +74,14 @@ class DistillConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work, before anything is loaded."""
-        positive = (
-            "num_hidden_layers",
-            "batch_size",
-            "accumulation",
-            "learning_rate",
-            "logging_steps",
-        )
-        for name in (*positive, "max_samples", "pad_multiple", "max_grad_norm"):
-            if getattr(self, name) <= 0:
+        for name in POSITIVE:
+            if not 0 < getattr(self, name) < float("inf"):
                 raise UserError(f"{name} is {getattr(self, name)}; give a number above 0")
+        for name in ("max_steps", "seed", "num_workers"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name} is {getattr(self, name)}; give 0 or more")
+        if self.max_samples < MIN_SAMPLES:
+            raise UserError(f"max_samples is {self.max_samples}; a frame needs {MIN_SAMPLES}")
         if not 0 <= self.warmup <= 1:
             raise UserError(f"warmup is {self.warmup}; give a share of the steps between 0 and 1")
         if self.batch_size % self.accumulation:
@@ -85,11 +95,11 @@ class DistillResult:
     """What came out.
 
     Attributes:
-        output_dir: the student's folder.
+        folder: where the student lies.
         run: losses per layer, also held-out, and how long it took.
     """
 
-    output_dir: Path
+    folder: Path
     run: Run
 
 
@@ -104,8 +114,6 @@ def distill(config: DistillConfig) -> DistillResult:
 
     from hf_distilhubert.folders import check_new, new_folder
     from hf_distilhubert.pretraining import pretrain
-    from hf_distilhubert.speech_data import write_skipped
-    from hf_distilhubert.students import student_from_teacher
     from hf_distilhubert.teachers import load_teacher
 
     # 1. What can be refused is refused before anything heavy starts.
@@ -117,12 +125,12 @@ def distill(config: DistillConfig) -> DistillResult:
             f"with {config.accumulation} batches each; give a multiple"
         )
     teacher = load_teacher(config.teacher, config.target_layers, config.num_hidden_layers)
-    train, held_out = _load_data(config)
 
-    # 2. The student starts as the lower part of its teacher.
+    # 2. The student starts as the lower part of its teacher, or goes on where it stood.
     set_seed(config.seed)
-    student = student_from_teacher(teacher.model, config.target_layers, config.num_hidden_layers)
-    accelerator.print(_describe(config, teacher, student, train))
+    student = _student(config, teacher)
+    data = _load_data(config, accelerator)
+    accelerator.print(_describe(config, teacher, student, data.train))
 
     # 3. Train; the folder gets its name when it is whole.
     main_process = accelerator.is_main_process
@@ -131,30 +139,45 @@ def distill(config: DistillConfig) -> DistillResult:
         if main_process
         else nullcontext(Path()) as folder
     ):
-        run = pretrain(config, accelerator, teacher, student, train.clips, held_out, folder / "log.jsonl")
+        run = pretrain(config, accelerator, teacher, student, data, folder / "log.jsonl")
         if main_process:
-            _save(config, folder, teacher, student, train, run)
-            write_skipped(folder, train.skipped)
-    accelerator.wait_for_everyone()
+            _save(config, folder, teacher, student, data, run)
+    accelerator.end_training()
     accelerator.print(_summary(run))
     return DistillResult(Path(config.output_dir), run)
 
 
-def _load_data(config: DistillConfig) -> tuple[SpeechData, list[Clip]]:
-    """The clips to learn from, and the held-out ones (none where the data has no such split)."""
-    from hf_distilhubert.speech_data import load_clips, verify_audio
+def _student(config: DistillConfig, teacher: Teacher) -> HubertForLayerDistillation:
+    """A new student, or the one that is named; its heads must be those that are asked for."""
+    from hf_distilhubert.heads import HubertForLayerDistillation
+    from hf_distilhubert.loading import load_model
+    from hf_distilhubert.students import student_from_teacher
 
-    train = load_clips(config.data, config.train_split or None)
-    verify_audio(train)
-    if not config.eval_split:
-        return train, []
-    try:
-        held_out = load_clips(config.data, config.eval_split)
-        verify_audio(held_out)
-    except UserError as error:
-        print(f"no held-out loss: {error}", flush=True)
-        return train, []
-    return train, held_out.clips
+    if not config.student:
+        return student_from_teacher(teacher.model, config.target_layers, config.num_hidden_layers)
+    student = load_model(HubertForLayerDistillation, config.student)
+    if student.target_layers != config.target_layers:
+        raise UserError(
+            f"{config.student} predicts layers {student.target_layers}, not {config.target_layers}; "
+            f"give --target_layers {' '.join(map(str, student.target_layers))}"
+        )
+    return student
+
+
+def _load_data(config: DistillConfig, accelerator: Accelerator) -> PretrainingData:
+    """The clips to learn from, and the held-out ones (none where the data has no such split)."""
+    from hf_distilhubert.pretraining import PretrainingData
+    from hf_distilhubert.speech_data import SpeechData, load_clips, verify_audio
+
+    train, held_out = load_clips(config.data, config.train_split), SpeechData("held out")
+    if config.eval_split != "none":
+        try:
+            held_out = load_clips(config.data, config.eval_split)
+        except UserError as error:
+            accelerator.print(f"no held-out loss: {error}")
+    for data in (train, held_out):
+        verify_audio(data)
+    return PretrainingData(train, held_out)
 
 
 def _describe(config: DistillConfig, teacher: Teacher, student: Any, train: SpeechData) -> str:
@@ -168,38 +191,48 @@ def _describe(config: DistillConfig, teacher: Teacher, student: Any, train: Spee
 
 
 def _summary(run: Run) -> str:
+    left_out = (
+        f"; {run.skipped_steps} steps left out, their loss not being finite" if run.skipped_steps else ""
+    )
     if run.held_out is None:
-        return f"final training loss {run.final['loss']:.4f} after {run.seconds:.0f} s"
+        return f"trained for {run.seconds:.0f} s{left_out}"
     before, after = run.held_out["before"]["loss"], run.held_out["after"]["loss"]
-    return f"held-out loss {before:.4f} before, {after:.4f} after {run.seconds:.0f} s"
+    return f"held-out loss {before:.4f} before, {after:.4f} after {run.seconds:.0f} s{left_out}"
 
 
 def _save(
-    config: DistillConfig, folder: Path, teacher: Teacher, student: Any, train: SpeechData, run: Run
+    config: DistillConfig,
+    folder: Path,
+    teacher: Teacher,
+    student: HubertForLayerDistillation,
+    data: PretrainingData,
+    run: Run,
 ) -> None:
     """Model, feature extractor, settings and results; plain Transformers classes load the folder."""
-    from transformers import Wav2Vec2FeatureExtractor
-
+    from hf_distilhubert.audio import feature_extractor
     from hf_distilhubert.loading import quiet_transformers
     from hf_distilhubert.provenance import record, short_name
+    from hf_distilhubert.speech_data import write_skipped
 
     with quiet_transformers():
         student.save_pretrained(folder)
-    # The student hears the waveform as it is (S3PRL), and was trained with masked padding.
-    Wav2Vec2FeatureExtractor(do_normalize=False, return_attention_mask=True).save_pretrained(folder)
+    # The student hears the waveform as it is, as S3PRL's do.
+    feature_extractor(do_normalize=False).save_pretrained(folder)
+    skipped = [*data.train.skipped, *data.held_out.skipped]
+    write_skipped(folder, skipped)
     results = {
         "data": short_name(config.data),
         "steps": config.max_steps,
         "batch_size": config.batch_size,
-        "audio_hours": round(train.hours, 4),
+        "audio_hours": round(data.train.hours, 4),
         "seed": config.seed,
         "target_layers": config.target_layers,
         "num_parameters": student.hubert.num_parameters(),
         "teacher_parameters": teacher.model.num_parameters(),
-        "skipped": len(train.skipped),
+        "skipped": len(skipped),
         **asdict(run),
     }
-    record(folder, "distill", config, results, source=config.teacher)
+    record(folder, "distill", config, results, source=config.student or config.teacher)
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m hf_distilhubert.distill") -> DistillResult:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,10 +82,14 @@ def training_batches(
     )
 
 
-def held_out_batches(
-    clips: Sequence[Clip], collator: Collator, batch_size: int, max_samples: int
-) -> list[dict[str, Tensor]]:
-    """Every clip once, by length, cut at `max_samples` from the start."""
-    ordered = sorted(clips, key=lambda clip: clip.num_samples)
-    waveforms = [clip.read()[:max_samples] for clip in ordered]
-    return [collator(waveforms[start : start + batch_size]) for start in range(0, len(waveforms), batch_size)]
+class HeldOutBatches:
+    """Every clip once, by length, cut at `max_samples`; read anew each time, so that memory stays flat."""
+
+    def __init__(self, clips: Sequence[Clip], collator: Collator, batch_size: int, max_samples: int) -> None:
+        self.clips = sorted(clips, key=lambda clip: clip.num_samples)
+        self.collator, self.batch_size, self.max_samples = collator, batch_size, max_samples
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        for start in range(0, len(self.clips), self.batch_size):
+            chosen = self.clips[start : start + self.batch_size]
+            yield self.collator([clip.read()[: self.max_samples] for clip in chosen])

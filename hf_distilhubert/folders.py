@@ -9,6 +9,9 @@ from pathlib import Path
 
 from hf_distilhubert.errors import UserError
 
+# Every folder that a command writes holds one of these; nothing else is ever replaced.
+RESULTS = ("results.json", "metadata.csv", "config.json")
+
 
 @contextmanager
 def new_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
@@ -19,31 +22,37 @@ def new_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises:
         UserError: `path` is there already and `overwrite` is not set, or it cannot be written.
     """
-    target = Path(path)
+    target = Path(path).absolute()
     check_new(target, overwrite=overwrite)
-    partial = target.with_name(f".{target.name}.partial")
+    partial, old = target.with_name(f".{target.name}.partial"), target.with_name(f".{target.name}.old")
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
     except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror}; choose another output folder") from error
+        raise UserError(f"cannot write {path}: {error.strerror}; choose another output folder") from error
     try:
         yield partial
         if target.exists():
-            shutil.rmtree(target)
+            target.rename(old)
         partial.rename(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def check_new(path: str | Path, *, overwrite: bool = False) -> None:
     """Refuse an output folder that would lose what is in it.
 
     Raises:
-        UserError: `path` is a file, or a folder with something in it and `overwrite` is not set.
+        UserError: `path` is a file, or a folder with something in it and `overwrite` is not set, or a folder
+            that no command of this project wrote.
     """
     target = Path(path)
     if target.exists() and not target.is_dir():
         raise UserError(f"{target} is a file; give the name of a new folder")
-    if target.is_dir() and any(target.iterdir()) and not overwrite:
+    if not target.is_dir() or not any(target.iterdir()):
+        return
+    if not overwrite:
         raise UserError(f"{target} exists already; choose another folder, or give --overwrite to replace it")
+    if not any((target / name).is_file() for name in RESULTS):
+        raise UserError(f"{target} holds other things than a result of this project; choose another folder")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import HubertConfig, HubertModel
-from transformers.models.hubert.modeling_hubert import HubertPreTrainedModel
+from transformers import HubertConfig, HubertModel, HubertPreTrainedModel
 from transformers.utils.generic import ModelOutput
 
 DEFAULT_TARGET_LAYERS = (4, 8, 12)
@@ -111,10 +111,6 @@ class HubertForLayerDistillation(HubertPreTrainedModel):
             hidden_states=student.hidden_states,
         )
 
-    def freeze_feature_encoder(self) -> None:
-        """Stop the convolutional front end from being trained."""
-        self.hubert.feature_extractor._freeze_parameters()
-
 
 def distillation_settings(config: HubertConfig) -> dict[str, Any]:
     """Read `config.distillation`; what is absent is the paper's (layers 4, 8, 12, the student's width)."""
@@ -123,4 +119,13 @@ def distillation_settings(config: HubertConfig) -> dict[str, Any]:
         "target_layers": list(given.get("target_layers", DEFAULT_TARGET_LAYERS)),
         "head_inner_size": given.get("head_inner_size", config.hidden_size),
         "head_output_size": given.get("head_output_size", config.hidden_size),
+    }
+
+
+def head_settings(target_layers: Sequence[int], inner_size: int, output_size: int) -> dict[str, Any]:
+    """What `config.distillation` says of the heads; the way back of `distillation_settings`."""
+    return {
+        "target_layers": list(target_layers),
+        "head_inner_size": inner_size,
+        "head_output_size": output_size,
     }

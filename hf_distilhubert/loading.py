@@ -10,19 +10,33 @@ from typing import Any
 from hf_distilhubert.errors import UserError, one_line
 
 
-def load_model(model_class: Any, source: str | Path, **kwargs: Any) -> Any:
+def load_model(
+    model_class: Any, source: str | Path, *, allow_missing: tuple[str, ...] = (), **kwargs: Any
+) -> Any:
     """`model_class.from_pretrained(source)` in float32 (unless `dtype` is given) and evaluation mode.
 
     Args:
         model_class: a Transformers class, e.g. `HubertModel` or `AutoModelForCTC`.
         source: a folder, or the name of a repository on the Hub.
+        allow_missing: beginnings of weights that may be made up where the file lacks them (a new head).
+        **kwargs: passed on to `from_pretrained`.
 
     Raises:
-        UserError: there is no such folder or repository, or it holds no such model.
+        UserError: there is no such folder or repository, or it holds no such model, or only a part of it.
     """
     # Half-precision files stay half precision by default, which neither training nor a CPU wants.
     kwargs.setdefault("dtype", "float32")
-    return load(model_class, source, **kwargs).eval()
+    model, report = load(model_class, source, output_loading_info=True, **kwargs)
+    lost = [*report["missing_keys"], *(str(key) for key, *_ in report["mismatched_keys"])]
+    # Only SpecAugment uses the mask vector, and converted students never had one.
+    lost = [
+        key for key in lost if not key.endswith("masked_spec_embed") and not key.startswith(allow_missing)
+    ]
+    if lost:
+        raise UserError(
+            f"{source}: {len(lost)} weights are missing, for example {lost[0]}; give a whole model"
+        )
+    return model.eval()
 
 
 def load(loader: Any, source: str | Path, **kwargs: Any) -> Any:
@@ -37,7 +51,8 @@ def load(loader: Any, source: str | Path, **kwargs: Any) -> Any:
     try:
         with quiet_transformers():
             return loader.from_pretrained(str(source), **kwargs)
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+    # Damaged files and missing packages raise classes of many libraries, with Exception as their only base.
+    except Exception as error:
         where = "the folder" if folder.is_dir() else "the Hub (and there is no such folder here)"
         reason = one_line(error, limit=300)
         raise UserError(f"cannot load {loader.__name__} {str(source)!r} from {where}: {reason}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", "
 METADATA = ("metadata.csv", "metadata.tsv", "metadata.jsonl", "metadata.parquet")
 FILE_COLUMNS = ("file_name", "path", "audio", "audio_filepath", "file")
 TEXT_COLUMNS = ("transcription", "text", "sentence", "transcript")
+ALL = "all"  # the name of every split together
 SPEAKER_COLUMNS = ("speaker", "speaker_id", "client_id")
 
 
@@ -66,13 +67,13 @@ def manifest_rows(manifest: Path, *, inside: bool = False) -> list[Row]:
     if not records:
         raise UserError(f"{manifest}: no rows in it, so there are no clips")
     columns = list(records[0])
-    files = _column(columns, FILE_COLUMNS)
+    files = first_column(columns, FILE_COLUMNS)
     if files is None:
         raise UserError(
             f"{manifest}: no column of file names ({', '.join(FILE_COLUMNS)}); "
             f"its columns: {', '.join(columns)}"
         )
-    texts, speakers = _column(columns, TEXT_COLUMNS), _column(columns, SPEAKER_COLUMNS)
+    texts, speakers = first_column(columns, TEXT_COLUMNS), first_column(columns, SPEAKER_COLUMNS)
     rows = [_row(record, manifest.parent, files, texts, speakers, inside) for record in records]
     return list(_without_repeats(rows))
 
@@ -112,17 +113,24 @@ def _without_repeats(rows: Iterable[Row]) -> Iterable[Row]:
 
 
 def _table(path: Path, delimiter: str) -> list[dict[str, Any]]:
+    lines = io.StringIO(_read_text(path), newline="")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        # csv takes every value as text: "null" and "007" stay what they are.
+        return list(csv.DictReader(lines, delimiter=delimiter, restkey="(surplus)"))
+    except csv.Error as error:
+        raise UserError(f"{path}: not a table ({error}); is a quotation mark left open?") from error
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    # csv takes every value as text: "null" and "007" stay what they are.
-    return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restkey="(surplus)"))
 
 
 def _json_lines(path: Path) -> list[dict[str, Any]]:
     records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(_read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         try:
@@ -144,7 +152,7 @@ def _parquet(path: Path) -> list[dict[str, Any]]:
 
 def _librispeech_rows(transcripts: Path, root: Path) -> Iterable[Row]:
     """Lines `SPEAKER-CHAPTER-NUMBER TEXT`; the subset (train-clean-100, …) is the split."""
-    for line in transcripts.read_text(encoding="utf-8").splitlines():
+    for line in _read_text(transcripts).splitlines():
         utterance, _, text = line.partition(" ")
         path = transcripts.with_name(f"{utterance}.flac")
         relative = path.relative_to(root)
@@ -152,9 +160,20 @@ def _librispeech_rows(transcripts: Path, root: Path) -> Iterable[Row]:
         yield Row(str(relative), path, text, utterance.split("-")[0], split)
 
 
-def _column(columns: list[str], names: tuple[str, ...]) -> str | None:
+def first_column(columns: Sequence[str], names: Sequence[str]) -> str | None:
+    """The first of `names` that is among `columns`."""
     return next((name for name in names if name in columns), None)
 
 
 def _string(value: Any) -> str | None:
     return None if value is None else str(value)
+
+
+def belongs(name: str, split: str) -> bool:
+    """Whether a split is the one asked for, or a part of it: train.100, train-clean-100."""
+    return name == split or name.startswith((f"{split}.", f"{split}-"))
+
+
+def choice_of(splits: Sequence[str]) -> str:
+    """What to say of the splits that there are."""
+    return f"its splits: {', '.join(splits) or 'none'}; {ALL!r} takes every clip"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from hf_distilhubert.distillation_data import Collator, held_out_batches, training_batches
+from hf_distilhubert.distillation_data import Collator, HeldOutBatches, training_batches
 from hf_distilhubert.objective import distillation_loss
 from hf_distilhubert.training import Batch, LoopSettings, StepLog, run_loop, to_plain
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from hf_distilhubert.distill import DistillConfig
     from hf_distilhubert.heads import HubertForLayerDistillation
-    from hf_distilhubert.speech_data import Clip
+    from hf_distilhubert.speech_data import SpeechData
     from hf_distilhubert.teachers import Teacher
 
 
@@ -65,18 +65,28 @@ def scale_gradient(module: nn.Module, factor: float) -> None:
 
 @torch.no_grad()
 def held_out_loss(
-    objective: Objective, student: nn.Module, batches: Sequence[Batch], device: torch.device
+    objective: Objective, student: nn.Module, batches: Iterable[Batch], device: torch.device
 ) -> dict[str, Any]:
     """Loss, L1 and cosine per layer, averaged over all frames of the held-out clips."""
     student.eval()
-    frames = sum(int(batch["frame_mask"].sum()) for batch in batches)
     totals: dict[str, Tensor] = {}
+    frames = 0
+    one = torch.ones((), device=device)
     for batch in batches:
         on_device = {name: value.to(device) for name, value in batch.items()}
-        loss, figures = objective(student, on_device, torch.tensor(frames, device=device))
+        loss, figures = objective(student, on_device, num_frames=one)
+        frames += int(batch["frame_mask"].sum())
         for name, value in {"loss": loss, **figures}.items():
             totals[name] = totals.get(name, torch.zeros_like(value)) + value
-    return to_plain(totals)
+    return to_plain({name: value / frames for name, value in totals.items()})
+
+
+@dataclass(frozen=True)
+class PretrainingData:
+    """Clips to learn from, and clips to measure the loss on (possibly none)."""
+
+    train: SpeechData
+    held_out: SpeechData
 
 
 @dataclass(frozen=True)
@@ -101,11 +111,10 @@ def pretrain(
     accelerator: Accelerator,
     teacher: Teacher,
     student: HubertForLayerDistillation,
-    clips: Sequence[Clip],
-    held_out: Sequence[Clip],
+    data: PretrainingData,
     log_path: Path,
 ) -> Run:
-    """Train `student` in place on `clips`, as `config` says."""
+    """Train `student` in place, as `config` says."""
     teacher.to(accelerator.device)
     objective = Objective(teacher, config.cosine_weight)
     collator = Collator(student.config.conv_kernel, student.config.conv_stride, config.pad_multiple)
@@ -121,7 +130,7 @@ def pretrain(
         optimizer, lambda done: learning_rate_factor(done + 1, config.max_steps, config.warmup)
     )
     loader = training_batches(
-        clips,
+        data.train.clips,
         collator,
         batch_size=config.batch_size,
         num_batches=config.max_steps,
@@ -131,7 +140,7 @@ def pretrain(
         num_workers=config.num_workers,
     )
     model, optimizer, loader, scheduler = accelerator.prepare(student, optimizer, loader, scheduler)
-    batches = held_out_batches(held_out, collator, config.batch_size, config.max_samples)
+    batches = HeldOutBatches(data.held_out.clips, collator, config.batch_size, config.max_samples)
     before = held_out_loss(objective, student, batches, accelerator.device)
     log = StepLog(log_path, accelerator)
     settings = LoopSettings(config.max_steps, config.accumulation, config.max_grad_norm, config.logging_steps)
@@ -140,4 +149,5 @@ def pretrain(
     seconds = time.perf_counter() - started
     after = held_out_loss(objective, student, batches, accelerator.device)
     final = {name: value for name, value in log.last.items() if name in ("loss", "l1", "cosine")}
-    return Run(final, {"before": before, "after": after} if batches else None, seconds, skipped)
+    held_out = {"before": before, "after": after} if data.held_out.clips else None
+    return Run(final, held_out, seconds, skipped)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
@@ -27,13 +28,15 @@ def record(
     Args:
         folder: where the stage's result lies.
         stage: what was done, e.g. `distill`.
-        settings: a dataclass or mapping; `STAGE.yaml` can be given to the same command again.
+        settings: a dataclass or mapping; a training command takes `STAGE.yaml` again.
         results: figures and names, plain values only.
         source: the folder or repository that the stage started from; its `lineage.json` comes first in ours.
     """
     folder = Path(folder)
     values = asdict(settings) if is_dataclass(settings) and not isinstance(settings, type) else dict(settings)
-    (folder / f"{stage}.yaml").write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    values.pop("overwrite", None)  # taken up again, the settings should not replace anything unasked
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    (folder / f"{stage}.yaml").write_text(text, encoding="utf-8")
     write_json(folder / "results.json", {"stage": stage, **results})
     lineage = read_lineage(source) if source is not None else []
     lineage.append({"stage": stage, "source": short_name(source), **results, "versions": versions()})
@@ -43,14 +46,14 @@ def record(
 def read_lineage(folder: str | Path) -> list[dict[str, Any]]:
     """The stages that a folder went through, oldest first; empty where nothing is written down."""
     path = Path(folder) / "lineage.json"
-    return list(json.loads(path.read_text())) if path.is_file() else []
+    return list(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else []
 
 
 def short_name(source: object) -> str | None:
     """A name that can be published: the last part of a path of this machine, a Hub name as it is."""
     if source is None:
         return None
-    return Path(str(source)).resolve().name if Path(str(source)).exists() else str(source)
+    return Path(str(source)).absolute().name if Path(str(source)).exists() else str(source)
 
 
 def versions() -> dict[str, str]:
@@ -65,6 +68,14 @@ def versions() -> dict[str, str]:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write indented UTF-8 JSON that ends in a newline; NaN and infinity are refused."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    """Write indented UTF-8 JSON that ends in a newline; NaN and infinity, which JSON lacks, become null."""
+    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
     Path(path).write_text(text + "\n", encoding="utf-8")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from hf_distilhubert.audio import (
     MIN_SAMPLES,
@@ -17,23 +16,20 @@ from hf_distilhubert.audio import (
     read_audio,
     too_short,
 )
-from hf_distilhubert.errors import UserError, one_line
-from hf_distilhubert.manifests import AUDIO_SUFFIXES, TEXT_COLUMNS, Row, folder_rows, manifest_rows
+from hf_distilhubert.errors import UserError
+from hf_distilhubert.hub_data import HubAudio, hub_rows
+from hf_distilhubert.manifests import (
+    ALL,
+    AUDIO_SUFFIXES,
+    TEXT_COLUMNS,
+    Row,
+    belongs,
+    choice_of,
+    folder_rows,
+    manifest_rows,
+)
 
 MAX_SKIPPED_SHARE = 0.05
-
-
-@dataclass(frozen=True)
-class HubAudio:
-    """Sound in a row of a Hub data set, fetched when it is read."""
-
-    dataset: Any
-    index: int
-
-    def encoded(self) -> bytes | str:
-        """The bytes of the file, or its path."""
-        audio = self.dataset[self.index]["audio"]
-        return audio["bytes"] or str(audio["path"])
 
 
 @dataclass(frozen=True)
@@ -125,14 +121,15 @@ def load_clips(data: str | Path, split: str | None = None, *, need_text: bool = 
     Args:
         data: a folder (with `metadata.csv` or `.jsonl`, a LibriSpeech tree, or any tree of audio files), a
             manifest (`.csv`, `.tsv`, `.jsonl`, `.parquet`), or `hub:NAME[:CONFIG][:SPLIT]`.
-        split: take only this split; None takes all.
+        split: take only this split (`train` also takes its parts, such as `train.100` or `train-clean-100`);
+            None or `all` takes every clip.
         need_text: leave out clips without a transcript.
 
     Raises:
         UserError: nothing there, no transcripts, no such split, or too many clips that cannot be used.
     """
     name = str(data)
-    rows = _hub_rows(name, split) if name.startswith("hub:") else _local_rows(Path(name), split)
+    rows = hub_rows(name, split) if name.startswith("hub:") else _local_rows(Path(name), split)
     found = SpeechData(name if split is None else f"{name} ({split})")
     for row in rows:
         result = _clip(row, need_text=need_text)
@@ -204,44 +201,12 @@ def _local_rows(path: Path, split: str | None) -> list[Row]:
         raise UserError(f"there is no data at {path}; give a folder, a manifest or hub:NAME[:CONFIG][:SPLIT]")
     if not rows:
         raise UserError(f"{path}: no clips: {remedy}")
-    if split is None:
+    if split in (None, ALL):
         return rows
-    chosen = [row for row in rows if row.split == split]
+    chosen = [row for row in rows if row.split and belongs(row.split, str(split))]
+    splits = sorted({row.split for row in rows if row.split})
+    if not chosen and not splits and split == "train":
+        return rows  # a bare list of clips is there to be learned from
     if not chosen:
-        splits = sorted({row.split for row in rows if row.split}) or ["none"]
-        raise UserError(f"{path}: no clips in split {split!r}; its splits: {', '.join(splits)}")
+        raise UserError(f"{path}: no clips in split {split!r}; {choice_of(splits)}")
     return chosen
-
-
-def _hub_rows(name: str, split: str | None) -> Iterator[Row]:
-    """Rows of `hub:NAME[:CONFIG][:SPLIT]`; a split in the name wins over `split`."""
-    from datasets import Audio, get_dataset_split_names, load_dataset
-    from datasets.exceptions import DatasetNotFoundError
-
-    repository, config, own_split = [*name.split(":")[1:], "", ""][:3]
-    wanted = own_split or split or "train"
-    try:
-        splits = get_dataset_split_names(repository, config or None)
-        # LibriSpeech's training split comes in parts: train.100, train.360.
-        parts = [part for part in splits if part == wanted or part.startswith(f"{wanted}.")]
-        if not parts:
-            raise UserError(f"{name}: no split {wanted!r}; its splits: {', '.join(splits)}")
-        dataset = load_dataset(repository, config or None, split="+".join(parts))
-    except (DatasetNotFoundError, OSError, ValueError) as error:
-        raise UserError(f"cannot load the data set {name}: {one_line(error, limit=300)}") from error
-    if "audio" not in dataset.column_names:
-        raise UserError(f"{name}: no column 'audio'; its columns: {', '.join(dataset.column_names)}")
-    # datasets' own decoder needs torchcodec; soundfile reads the bytes just as well.
-    dataset = dataset.cast_column("audio", Audio(decode=False))
-    texts = next((c for c in ("transcription", "text", "sentence") if c in dataset.column_names), None)
-    speakers = next((c for c in ("speaker", "speaker_id") if c in dataset.column_names), None)
-    columns = dataset.select_columns([column for column in (texts, speakers) if column])
-    for index in range(len(dataset)):
-        values = columns[index] if columns.column_names else {}
-        speaker = values.get(speakers)
-        yield Row(
-            clip_id=f"{wanted}/{index}",
-            audio=HubAudio(dataset, index),
-            text=values.get(texts),
-            speaker=None if speaker is None else str(speaker),
-        )

@@ -9,9 +9,17 @@ from torch import nn
 from transformers import HubertConfig
 
 from hf_distilhubert.errors import UserError
-from hf_distilhubert.heads import HubertForLayerDistillation
+from hf_distilhubert.heads import HubertForLayerDistillation, head_settings
 
 FRAME_STRIDE = 320  # samples per frame at 16 kHz, in all of the family that shares HuBERT's call
+
+# A converted model has no trained mask vector, and a model of two layers none to spare.
+NO_MASKING: dict[str, Any] = {
+    "apply_spec_augment": False,
+    "mask_time_prob": 0.0,
+    "mask_feature_prob": 0.0,
+    "layerdrop": 0.0,
+}
 
 # What a student takes over from its teacher's config; everything else is HubertConfig's default.
 INHERITED = (
@@ -50,19 +58,12 @@ def student_config(teacher: Any, target_layers: Sequence[int], num_hidden_layers
     check_teacher(teacher, target_layers, num_hidden_layers)
     return HubertConfig(
         **{name: getattr(teacher, name) for name in INHERITED},
+        **NO_MASKING,
         num_hidden_layers=num_hidden_layers,
-        # S3PRL's distiller has no LayerNorm before the projection, and a converted model no mask vector.
+        # S3PRL's distiller has no LayerNorm before the projection.
         feat_proj_layer_norm=False,
         feat_proj_dropout=0.0,
-        layerdrop=0.0,
-        apply_spec_augment=False,
-        mask_time_prob=0.0,
-        mask_feature_prob=0.0,
-        distillation={  # type: ignore[call-arg]  # a config keeps what it does not know
-            "target_layers": list(target_layers),
-            "head_inner_size": teacher.hidden_size,
-            "head_output_size": teacher.hidden_size,
-        },
+        distillation=head_settings(target_layers, teacher.hidden_size, teacher.hidden_size),  # type: ignore[call-arg]
     )
 
 

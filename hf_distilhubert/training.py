@@ -99,8 +99,10 @@ def run_loop(
     for step in range(1, settings.max_steps + 1):
         figures = _accumulate(accelerator, model, islice(source, settings.accumulation), loss_function)
         grad_norm = torch.as_tensor(accelerator.clip_grad_norm_(model.parameters(), settings.max_grad_norm))
-        if torch.isfinite(grad_norm) and torch.isfinite(figures["loss"]):
+        finite = bool(torch.isfinite(grad_norm) and torch.isfinite(figures["loss"]))
+        if finite or accelerator.scaler is not None:  # the scaler of float16 leaves such a step out itself
             optimizer.step()
+        if finite:
             bad_run = 0
             log.add({**figures, "grad_norm": grad_norm})
         else:
@@ -132,7 +134,8 @@ def _accumulate(
     totals: dict[str, Tensor] = {}
     for number, batch in enumerate(step_batches, start=1):
         with accelerator.no_sync(model) if number < len(step_batches) else nullcontext():
-            loss, figures = loss_function(model, batch, frames)
+            with accelerator.autocast():
+                loss, figures = loss_function(model, batch, frames)
             # Distributed training averages gradients over processes; a step's loss is their sum.
             accelerator.backward(loss * accelerator.num_processes)
         for name, value in {"loss": loss.detach(), **figures}.items():

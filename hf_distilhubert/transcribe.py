@@ -44,13 +44,18 @@ class Transcriber:
 
     def __init__(self, model: str | Path, *, device: str | torch.device | None = None) -> None:
         from accelerate import PartialState
-        from transformers import AutoModelForCTC, AutoProcessor
+        from transformers import AutoConfig, AutoModelForCTC, AutoProcessor
 
         from hf_distilhubert.loading import load, load_model
 
+        kind = (load(AutoConfig, model).architectures or [""])[0]
+        if not kind.endswith("ForCTC"):
+            raise UserError(
+                f"{model} holds a {kind or 'model'}, no recogniser; fine-tune it first (finetune.train)"
+            )
         self.processor = load(AutoProcessor, model)
         self.model = load_model(AutoModelForCTC, model).to(device or PartialState().device)
-        if len(self.processor.tokenizer) != self.model.config.vocab_size:
+        if len(self.processor.tokenizer) < self.model.config.vocab_size:
             raise UserError(
                 f"{model}: {len(self.processor.tokenizer)} tokens, {self.model.config.vocab_size} outputs; "
                 "give a folder whose tokenizer belongs to its model"
@@ -121,24 +126,39 @@ def main(argv: Sequence[str] | None = None, prog: str = "distilhubert transcribe
     parser.add_argument("--output", help="also write a table of file and text here (tab-separated)")
     parser.add_argument("audio", nargs="+", help="WAV, FLAC, Ogg, Opus or MP3, any rate and channel count")
     arguments = parser.parse_args(argv)
+    table = _new_table(arguments.output)
     transcriber = Transcriber(arguments.model)
     done: list[Transcript] = []
-    failed: list[AudioError] = []
+    failed = 0
     for audio in tqdm(arguments.audio, desc="transcribing", unit="file", disable=_bar(arguments.audio)):
         try:
             transcript = transcriber.transcribe(audio)
         except AudioError as error:
-            failed.append(error)
+            failed += 1
             tqdm.write(f"skipped: {error}", file=sys.stderr)
             continue
         done.append(transcript)
-        tqdm.write(transcript.text if len(arguments.audio) == 1 else f"{audio}\t{transcript.text}")
-    if arguments.output:
-        lines = [f"{transcript.audio}\t{transcript.text}\n" for transcript in done]
-        Path(arguments.output).write_text("".join(lines), encoding="utf-8")
+        line = f"{audio}\t{transcript.text}"
+        tqdm.write(transcript.text if len(arguments.audio) == 1 else line)
+        if table:
+            with table.open("a", encoding="utf-8") as file:
+                file.write(f"{line}\n")
     if failed:
-        raise UserError(f"{len(failed)} of {len(arguments.audio)} files could not be transcribed")
+        raise UserError(f"{failed} of {len(arguments.audio)} files could not be transcribed")
     return done
+
+
+def _new_table(output: str | None) -> Path | None:
+    """An empty file for the table; refused before any work is done."""
+    if output is None:
+        return None
+    if Path(output).exists():
+        raise UserError(f"{output} exists already; give the name of a new file")
+    try:
+        Path(output).touch()
+    except OSError as error:
+        raise UserError(f"cannot write {output}: {error.strerror}; give another file") from error
+    return Path(output)
 
 
 def _bar(audio: Sequence[str]) -> bool | None:

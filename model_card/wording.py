@@ -169,8 +169,9 @@ def _series(values: list[Any]) -> str:
 def error_line(split: str, score: Mapping[str, Any]) -> str:
     """What kinds of word errors a split has, and how the time was taken; empty where nothing was counted."""
     kinds = listing(*(f"{score[kind]:,} {kind}" for kind in ERROR_KINDS if kind in score))
+    device = score.get("device", "cpu")
     threads = given(score, "threads", lambda n: f"timed on {counted(n, 'thread')}")
-    facts = listing(kinds, threads)
+    facts = listing(kinds, threads if device == "cpu" else f"timed on {code(device)}")
     return f"- {code(score.get('split', split))}: {facts}." if facts else ""
 
 

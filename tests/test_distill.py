@@ -40,13 +40,13 @@ def test_losses_fall_and_the_folder_is_whole(tiny_teacher, spoken, tmp_path):
     before, after = result.run.held_out["before"], result.run.held_out["after"]
     assert after["loss"] < before["loss"]
     assert all(after["l1"][layer] < before["l1"][layer] for layer in ("2", "4"))
-    log = [json.loads(line) for line in (result.output_dir / "log.jsonl").read_text().splitlines()]
+    log = [json.loads(line) for line in (result.folder / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log] == list(range(2, 41, 2))
     assert set(log[0]) == {"step", "loss", "l1", "cosine", "grad_norm", "learning_rate"}
-    assert HubertForLayerDistillation.from_pretrained(result.output_dir).target_layers == [2, 4]
-    extractor = json.loads((result.output_dir / "preprocessor_config.json").read_text())
+    assert HubertForLayerDistillation.from_pretrained(result.folder).target_layers == [2, 4]
+    extractor = json.loads((result.folder / "preprocessor_config.json").read_text())
     assert (extractor["do_normalize"], extractor["return_attention_mask"]) == (False, True)
-    HubertModel.from_pretrained(result.output_dir)
+    HubertModel.from_pretrained(result.folder)
 
 
 def test_the_same_seed_gives_the_same_student(tiny_teacher, spoken, tmp_path):
@@ -68,7 +68,7 @@ def test_zero_steps_write_the_student_as_it_starts(tiny_teacher, spoken, tmp_pat
 def run_layout(teacher: Path, data: Path, output: Path, processes: int, accumulation: int) -> dict:
     """One step in a process (or two) of its own; a high gradient bound leaves its norm in the log."""
     flags = {"teacher": teacher, "data": data, "output_dir": output, "max_steps": 1, "batch_size": 8}
-    flags |= {"accumulation": accumulation, "logging_steps": 1, "eval_split": "", "learning_rate": 1e-3}
+    flags |= {"accumulation": accumulation, "logging_steps": 1, "eval_split": "none", "learning_rate": 1e-3}
     words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
     launch = ["-m", "accelerate.commands.launch", "--cpu"]
     if processes > 1:  # on CPUs, accelerate launch wants MPI for this; torch's own launcher does not
@@ -96,6 +96,20 @@ def test_batches_accumulation_and_processes_give_the_same_loss_and_gradient(
         assert other["loss"] == pytest.approx(one["loss"], rel=1e-5)
         assert other["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-5)
         assert other["l1"] == pytest.approx(one["l1"], rel=1e-5)
+
+
+def test_distillation_goes_on_from_a_student(tiny_teacher, spoken, tmp_path):
+    first = distill(config(tiny_teacher, spoken, tmp_path / "first", max_steps=20))
+    more = {"student": str(first.folder), "learning_rate": 1e-4}
+    second = distill(config(tiny_teacher, spoken, tmp_path / "second", **more))
+    assert second.run.held_out["before"] == first.run.held_out["after"]
+    with pytest.raises(UserError, match="give --target_layers 2 4"):
+        distill(config(tiny_teacher, spoken, tmp_path / "third", target_layers=[1], **more))
+
+
+def test_held_out_loss_may_be_left_out_even_without_a_step(tiny_teacher, spoken, tmp_path):
+    result = distill(config(tiny_teacher, spoken, tmp_path / "start", max_steps=0, eval_split="none"))
+    assert result.run.held_out is None
 
 
 def test_front_end_gradients_are_multiplied():
@@ -130,6 +144,10 @@ def test_a_step_without_a_finite_loss_is_left_out_and_too_many_stop_the_run(tmp_
         ({"batch_size": 0}, "batch_size is 0"),
         ({"warmup": 2.0}, "share of the steps"),
         ({"accumulation": 3}, "cannot be cut"),
+        ({"max_steps": -5}, "max_steps is -5"),
+        ({"max_samples": 100}, "a frame needs 400"),
+        ({"seed": -1}, "seed is -1"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_before_anything_is_loaded(tmp_path, changes, said):

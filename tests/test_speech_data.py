@@ -64,6 +64,20 @@ def test_a_librispeech_tree_is_read_by_its_transcripts(tmp_path):
     assert [(clip.text, clip.speaker) for clip in data.clips] == [("GO", "84"), ("DO YOU HEAR", "84")]
 
 
+def test_train_is_also_its_parts_and_every_clip_of_a_bare_tree(tmp_path):
+    for subset in ("train-clean-100", "train-other-500", "dev-clean"):
+        chapter = tmp_path / "LibriSpeech" / subset / "1" / "2"
+        write_clip(chapter / "1-2-0000.flac")
+        (chapter / "1-2.trans.txt").write_text("1-2-0000 GO\n")
+    names = [clip.clip_id for clip in load_clips(tmp_path / "LibriSpeech", "train").clips]
+    assert [name.split("/")[0] for name in names] == ["train-clean-100", "train-other-500"]
+    assert len(load_clips(tmp_path / "LibriSpeech", "all").clips) == 3
+    write_clip(tmp_path / "bare" / "one.wav")
+    assert len(load_clips(tmp_path / "bare", "train").clips) == 1
+    with pytest.raises(UserError, match="its splits: none; 'all' takes every clip"):
+        load_clips(tmp_path / "bare", "validation")
+
+
 def test_a_bare_tree_of_audio_files_needs_no_table(tmp_path):
     write_clip(tmp_path / "b" / "two.wav")
     write_clip(tmp_path / "a" / "ONE.FLAC")
@@ -72,7 +86,9 @@ def test_a_bare_tree_of_audio_files_needs_no_table(tmp_path):
 
 
 def test_clips_of_real_speech_are_as_long_as_their_headers_say(speech_dir):
-    for folder in sorted(path.parent for path in speech_dir.glob("*/metadata.csv")):
+    folders = sorted(path.parent for path in speech_dir.glob("*/metadata.csv"))
+    assert folders
+    for folder in folders:
         data = load_clips(folder, "test", need_text=True)
         assert not data.skipped
         assert [len(clip.read()) for clip in data.clips[:5]] == [clip.num_samples for clip in data.clips[:5]]
@@ -156,5 +172,9 @@ def test_a_hub_data_set_gives_its_clips(monkeypatch, tmp_path, records):
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, split: asked.append(split) or dataset)
     data = load_clips("hub:someone/speech:clean", "train", need_text=True)
     assert asked == ["train.100+train.360"]
+    with pytest.raises(UserError, match="names the split 'test'"):
+        load_clips("hub:someone/speech:clean:test", "validation")
+    with pytest.raises(UserError, match="its splits: train.100, train.360, test"):
+        load_clips("hub:someone/speech:clean", "dev")
     assert [clip.text for clip in data.clips] == ["null", "007", "one"]
     assert [len(clip.read()) for clip in data.clips] == [4_000, 4_001, 4_002]

@@ -1,0 +1,62 @@
+"""Put a recogniser into demo/teacher, as the teacher that the demo ships: in float16, without its logs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from hf_distilhubert.config import argument_parser
+from hf_distilhubert.errors import run_command
+from hf_distilhubert.folders import new_folder
+
+KEPT = (
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "text.json",
+    "lineage.json",
+)
+EXAMPLES = """\
+  python -m demo.ship_teacher runs/teacher/model demo/teacher"""
+
+
+def ship(model_dir: str | Path, output_dir: str | Path, *, overwrite: bool = False) -> Path:
+    """Copy a fine-tuned folder with its weights in float16.
+
+    Args:
+        model_dir: a folder of `finetune.train`.
+        output_dir: the new folder.
+        overwrite: replace it if it is there.
+
+    Raises:
+        UserError: there is no such model, or the new folder exists.
+    """
+    import torch
+    from transformers import HubertForCTC
+
+    from hf_distilhubert.loading import load_model, quiet_transformers
+
+    model = load_model(HubertForCTC, model_dir)
+    with new_folder(output_dir, overwrite=overwrite) as folder:
+        with quiet_transformers():
+            model.to(torch.float16).save_pretrained(folder)
+        for name in KEPT:
+            source = Path(model_dir) / name
+            if source.is_file():
+                shutil.copyfile(source, folder / name)
+    return Path(output_dir)
+
+
+def main() -> None:
+    """Ship from the command line."""
+    parser = argument_parser("python -m demo.ship_teacher", (__doc__ or "").splitlines()[0], EXAMPLES)
+    parser.add_argument("model_dir", help="a folder of finetune.train")
+    parser.add_argument("output_dir", help="the new folder")
+    parser.add_argument("--overwrite", action="store_true", help="replace it if it is there")
+    arguments = parser.parse_args()
+    ship(arguments.model_dir, arguments.output_dir, overwrite=arguments.overwrite)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,106 @@
+"""Checkpoints lie beside a run's result: a stopped run leaves them to go on from, a finished one none."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from hf_distilhubert.errors import UserError, one_line
+
+STATE = "trainer_state.json"  # what Trainer writes last into a checkpoint
+
+
+@contextmanager
+def checkpoint_folder(arguments: TrainingArguments, *, overwrite: bool) -> Iterator[tuple[Path, Path | None]]:
+    """Yield `OUTPUT_DIR.checkpoints`, and the checkpoint to go on from, if any.
+
+    Both are the same for all processes. Once the block has ended without an error, the checkpoints go.
+
+    Args:
+        arguments: `output_dir`, and `resume_from_checkpoint`: `true` for the newest there, or a path.
+        overwrite: throw away what a stopped run left, where this one does not go on from it.
+
+    Raises:
+        UserError: there is nothing to go on from, or a stopped run left checkpoints that would be lost.
+    """
+    target = Path(str(arguments.output_dir)).absolute()
+    folder = target.with_name(f"{target.name}.checkpoints")
+    checkpoint = _resumed(str(arguments.resume_from_checkpoint or "false"), folder)
+    first = arguments.process_index == 0
+    if first and checkpoint is None and _whole(folder):
+        if not overwrite:
+            raise UserError(
+                f"{folder} holds checkpoints of a stopped run; "
+                "go on with --resume_from_checkpoint true, or begin again with --overwrite true"
+            )
+        _remove(folder)
+    try:
+        yield folder, checkpoint
+        if first:
+            _remove(folder)
+    finally:
+        with suppress(OSError):
+            folder.rmdir()  # Trainer makes it also where nothing is saved; one with checkpoints stays
+
+
+def fit(trainer: Trainer, checkpoint: Path | None) -> None:
+    """Train, going on from a checkpoint where one is given.
+
+    Raises:
+        UserError: the checkpoint is damaged, or that of another model.
+    """
+    begun = _Begun()
+    trainer.add_callback(begun)
+    try:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    # Damaged files raise classes of many libraries, with Exception as their only base.
+    except Exception as error:
+        if checkpoint is None or begun.yes or isinstance(error, UserError):
+            raise
+        raise UserError(
+            f"cannot go on from {checkpoint}: {one_line(error, 300)}; give another checkpoint, or begin again"
+        ) from error
+
+
+class _Begun(TrainerCallback):
+    """Whether everything is loaded and training has begun."""
+
+    yes = False
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.yes = True
+
+
+def _resumed(asked: str, folder: Path) -> Path | None:
+    if asked.lower() == "false":
+        return None
+    if asked.lower() != "true":
+        if not Path(asked, STATE).is_file():
+            raise UserError(
+                f"{asked} is no checkpoint: it has no {STATE}; give true, or a checkpoint's folder"
+            )
+        return Path(asked)
+    checkpoints = _whole(folder)
+    if not checkpoints:
+        raise UserError(
+            f"{folder} holds no checkpoint to go on from; leave out --resume_from_checkpoint, "
+            "and give --save_strategy for the next time"
+        )
+    return checkpoints[-1]
+
+
+def _whole(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, oldest first, without one that was being written when the run stopped."""
+    steps = {path.parent.name.removeprefix("checkpoint-"): path.parent for path in folder.glob(f"*/{STATE}")}
+    return [steps[step] for step in sorted(filter(str.isdigit, steps), key=int)]
+
+
+def _remove(folder: Path) -> None:
+    # Trackers may have left their logs in there, which stay.
+    for path in folder.glob("checkpoint-*"):
+        shutil.rmtree(path)
