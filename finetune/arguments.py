@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from hf_distilhubert.errors import UserError
+from hf_distilhubert.errors import UserError, one_line
 
 PLAIN = (str, int, float, list)
 # Of one machine or one run, or secret.
@@ -47,7 +47,7 @@ class CTCTrainingArguments(TrainingArguments):
         """Show bars on a terminal only.
 
         Raises:
-            UserError: Trainer is to push to the Hub.
+            UserError: Trainer is to push to the Hub, or a setting needs a package that is not installed.
         """
         if self.push_to_hub:
             raise UserError(
@@ -56,7 +56,10 @@ class CTCTrainingArguments(TrainingArguments):
             )
         if self.disable_tqdm is None:
             self.disable_tqdm = not sys.stderr.isatty()
-        super().__post_init__()
+        try:
+            super().__post_init__()
+        except ImportError as error:
+            raise UserError(one_line(error, 300)) from error
 
 
 def changed(arguments: TrainingArguments) -> dict[str, Any]:

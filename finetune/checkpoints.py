@@ -52,7 +52,7 @@ def fit(trainer: Trainer, checkpoint: Path | None) -> None:
     """Train, going on from a checkpoint where one is given.
 
     Raises:
-        UserError: the checkpoint is damaged, or that of another model.
+        UserError: the checkpoint is damaged or that of another model, or a setting cannot work.
     """
     begun = _Begun()
     trainer.add_callback(begun)
@@ -60,11 +60,16 @@ def fit(trainer: Trainer, checkpoint: Path | None) -> None:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     # Damaged files raise classes of many libraries, with Exception as their only base.
     except Exception as error:
-        if checkpoint is None or begun.yes or isinstance(error, UserError):
+        if begun.yes or isinstance(error, UserError):
             raise
-        raise UserError(
-            f"cannot go on from {checkpoint}: {one_line(error, 300)}; give another checkpoint, or begin again"
-        ) from error
+        reason = one_line(error, 300)
+        if checkpoint is not None:
+            raise UserError(
+                f"cannot go on from {checkpoint}: {reason}; give another checkpoint, or begin again"
+            ) from error
+        if isinstance(error, (ValueError, ImportError, ZeroDivisionError)):
+            raise UserError(f"training cannot begin with these settings: {reason}") from error
+        raise
 
 
 class _Begun(TrainerCallback):

@@ -46,6 +46,7 @@ TINY = {
     "attention_dropout": 0.0,
     "activation_dropout": 0.0,
     "feat_proj_dropout": 0.0,
+    "final_dropout": 0.0,
     "layerdrop": 0.0,
     "mask_time_prob": 0.0,
 }
@@ -62,6 +63,35 @@ def save_teacher(folder: Path, **changes: object) -> Path:
     torch.manual_seed(0)
     HubertModel(HubertConfig(**{"num_hidden_layers": 4} | TINY | changes)).save_pretrained(folder)
     Wav2Vec2FeatureExtractor(do_normalize=False, return_attention_mask=True).save_pretrained(folder)
+    return folder
+
+
+def save_recogniser(folder: Path, **changes: object) -> Path:
+    """A random recogniser of numbers; its output is scaled up, so that its argmax is not always the blank."""
+    import json
+
+    import torch
+    from transformers import (
+        HubertConfig,
+        HubertForCTC,
+        Wav2Vec2CTCTokenizer,
+        Wav2Vec2FeatureExtractor,
+        Wav2Vec2Processor,
+    )
+
+    torch.manual_seed(0)
+    folder.mkdir(exist_ok=True)
+    vocabulary = {token: number for number, token in enumerate(["<pad>", "<unk>", "|", *"efhnorstuvw"])}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    tokenizer = Wav2Vec2CTCTokenizer(
+        str(folder / "vocab.json"), pad_token="<pad>", unk_token="<unk>", bos_token=None, eos_token=None
+    )
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True)
+    Wav2Vec2Processor(extractor, tokenizer).save_pretrained(folder)
+    shape = {"num_hidden_layers": 2, "vocab_size": len(vocabulary)} | TINY | changes
+    model = HubertForCTC(HubertConfig(**shape))
+    model.lm_head.weight.data.normal_(std=5.0)
+    model.save_pretrained(folder)
     return folder
 
 

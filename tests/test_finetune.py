@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 import soundfile
 import torch
 import yaml
+from conftest import LARGE, ROOT, TINY, save_recogniser
 from transformers import (
     AutoFeatureExtractor,
     AutoModelForCTC,
@@ -35,33 +35,22 @@ from finetune.arguments import CTCTrainingArguments
 from finetune.augment import SPEED, augment
 from finetune.data import ClipDataset, SpeechCollator, frames_needed, load_split
 from finetune.evaluation import ErrorRates, argmax_tokens
+from finetune.progress import TrainingLog
 from finetune.recogniser import load_recogniser
 from finetune.score import score
 from finetune.settings import FinetuneConfig
 from finetune.train import FinetuneResult, main, train
-from finetune.vocabulary import build_processor
+from finetune.vocabulary import build_processor, tokens_of
 from hf_distilhubert.errors import UserError, run_command
 from hf_distilhubert.speech_data import Clip, load_clips
 from hf_distilhubert.transcribe import Transcriber
 
-ROOT = Path(__file__).resolve().parent.parent
 RATE = 16_000
 WORDS = ["one", "two", "three", "seven", "oh"]
-TINY: dict[str, Any] = {
-    "conv_dim": [16] * 7,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "num_conv_pos_embeddings": 16,
-    "num_conv_pos_embedding_groups": 2,
-    "hidden_dropout": 0.0,
-    "attention_dropout": 0.0,
-    "activation_dropout": 0.0,
-    "feat_proj_dropout": 0.0,
-    "final_dropout": 0.0,
+SHAPES: dict[str, dict[str, Any]] = {
+    "base": TINY | {"num_hidden_layers": 2},
+    "large": TINY | LARGE | {"num_hidden_layers": 2},
 }
-LAYER_NORM: dict[str, Any] = {**TINY, "feat_extract_norm": "layer", "do_stable_layer_norm": True}
 
 
 def write_data(folder: Path, sizes: dict[str, int], seed: int = 0) -> Path:
@@ -105,7 +94,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def scratch_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("config") / "layer_norm.json"
-    path.write_text(json.dumps(LAYER_NORM))
+    path.write_text(json.dumps(SHAPES["large"]))
     return path
 
 
@@ -173,7 +162,7 @@ def test_settings_can_be_given_to_the_command_again(
 def test_pipeline_and_transcriber_and_score_agree(
     trained: FinetuneResult, data: Path, tmp_path: Path
 ) -> None:
-    folder = write_recogniser(tmp_path / "talkative", LAYER_NORM)
+    folder = save_recogniser(tmp_path / "talkative", **LARGE)
     waveforms = [clip.read() for clip in load_clips(data, "validation").clips]
     texts = Transcriber(folder).transcribe_waveforms(waveforms)
     assert all(texts)
@@ -185,27 +174,15 @@ def test_pipeline_and_transcriber_and_score_agree(
     assert (result.wer, result.cer) == (trained.evaluation["wer"], trained.evaluation["cer"])
 
 
-def write_recogniser(folder: Path, config: dict[str, Any]) -> Path:
-    """A random recogniser whose output varies from frame to frame."""
-    processor = build_processor(WORDS, do_normalize=False)
-    torch.manual_seed(1)
-    model = HubertForCTC(HubertConfig(**config, vocab_size=len(processor.tokenizer)))
-    torch.nn.init.normal_(model.lm_head.weight)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    processor.feature_extractor.save_pretrained(folder)
-    return folder
-
-
 # ----- models ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "model",
     [
-        HubertModel(HubertConfig(**TINY)),
-        Wav2Vec2Model(Wav2Vec2Config(**TINY)),
-        WavLMModel(WavLMConfig(**LAYER_NORM)),
+        HubertModel(HubertConfig(**SHAPES["base"])),
+        Wav2Vec2Model(Wav2Vec2Config(**SHAPES["base"])),
+        WavLMModel(WavLMConfig(**SHAPES["large"])),
     ],
     ids=["hubert", "wav2vec2", "wavlm"],
 )
@@ -228,13 +205,13 @@ def test_models_of_the_family_are_fine_tuned_with_a_frozen_front_end(
 
 
 def test_own_head_is_kept_where_it_covers_the_texts_and_replaced_where_not(tmp_path: Path) -> None:
-    folder = write_recogniser(tmp_path, LAYER_NORM)
+    folder = save_recogniser(tmp_path, **LARGE)
     head = HubertForCTC.from_pretrained(folder).lm_head.weight
     kept = load_recogniser(str(folder), ["two one", "three"])
     assert not kept.new_head
     assert torch.equal(kept.model.lm_head.weight, head)
     # As many characters, but others: the weights would fit, their meaning would not.
-    shifted = "".join(chr(ord(c) + 1) for c in sorted(set("".join(WORDS))))
+    shifted = "".join(chr(ord(c) + 1) for c in tokens_of(kept.processor.tokenizer)[3:])
     other = load_recogniser(str(folder), [shifted])
     assert other.new_head
     assert other.model.lm_head.weight.shape == head.shape
@@ -244,7 +221,7 @@ def test_own_head_is_kept_where_it_covers_the_texts_and_replaced_where_not(tmp_p
 
 
 def test_half_precision_weights_are_trained_in_float32(tmp_path: Path) -> None:
-    source = write_model(tmp_path, HubertModel(HubertConfig(**LAYER_NORM)).half())
+    source = write_model(tmp_path, HubertModel(HubertConfig(**SHAPES["large"])).half())
     assert load_recogniser(str(source), ["one"]).model.dtype == torch.float32
 
 
@@ -275,7 +252,7 @@ def first_step(folder: Path, data: Path, batch_size: int, accumulation: int) -> 
 
 
 def test_accumulation_changes_neither_loss_nor_gradient(tmp_path: Path, data: Path) -> None:
-    folder = write_recogniser(tmp_path, LAYER_NORM)
+    folder = save_recogniser(tmp_path, **LARGE)
     whole = first_step(folder, data, batch_size=8, accumulation=1)
     assert first_step(folder, data, batch_size=4, accumulation=2) == pytest.approx(whole, rel=1e-4)
 
@@ -292,7 +269,7 @@ def test_lengths_come_from_headers() -> None:
 
 
 def test_padding_never_decodes(tmp_path: Path, data: Path) -> None:
-    folder = write_recogniser(tmp_path, LAYER_NORM)
+    folder = save_recogniser(tmp_path, **LARGE)
     recogniser = load_recogniser(str(folder), WORDS)
     model, tokenizer = recogniser.model, recogniser.processor.tokenizer
     dataset = ClipDataset(load_split(str(data), "validation", keep_case=False).clips, tokenizer)
@@ -337,6 +314,96 @@ def batch_of(tokenizer: Any, references: list[str], hypotheses: list[str]) -> An
 def padded(rows: list[list[int]]) -> torch.Tensor:
     tensors = [torch.tensor(row) for row in rows]
     return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=-100)
+
+
+# ----- checkpoints ----------------------------------------------------------------------------------------
+
+
+class KilledError(Exception):
+    """What stops a run from outside."""
+
+
+def stopped_run(output: Path, config: FinetuneConfig, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Checkpoints of a run that is stopped at the third of four steps."""
+    on_log = TrainingLog.on_log
+
+    def stop(self: TrainingLog, args: Any, state: Any, *rest: Any, **others: Any) -> None:
+        if state.global_step == 3:
+            raise KilledError
+        on_log(self, args, state, *rest, **others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingLog, "on_log", stop)
+        with pytest.raises(KilledError):
+            train(config, saving(output))
+    assert not output.exists()
+    return output.with_name(f"{output.name}.checkpoints")
+
+
+def saving(output: Path, **changes: Any) -> CTCTrainingArguments:
+    return arguments_for(output, max_steps=4, save_strategy="steps", save_steps=1, **changes)
+
+
+def test_stopped_run_goes_on_to_the_same_result(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = tmp_path / "dropout.json"
+    shape.write_text(json.dumps(SHAPES["large"] | {"hidden_dropout": 0.1}))
+    config = FinetuneConfig(data=str(data), from_scratch=str(shape), augment=True)
+    whole = train(config, saving(tmp_path / "whole"))
+    checkpoints = stopped_run(tmp_path / "run", config, monkeypatch)
+    assert [path.name for path in checkpoints.iterdir()] == ["checkpoint-2"]
+    with pytest.raises(UserError, match="checkpoints of a stopped run"):
+        train(config, saving(tmp_path / "run"))
+    resumed = train(config, saving(tmp_path / "run", resume_from_checkpoint="true"))
+    assert not checkpoints.exists()
+    assert resumed.steps == 4
+    first, second = (HubertForCTC.from_pretrained(run.folder).state_dict() for run in (whole, resumed))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    for name in ("log.jsonl", "finetune.yaml"):
+        text = (resumed.folder / name).read_text()
+        assert text.replace(str(resumed.folder), str(whole.folder)) == (whole.folder / name).read_text()
+
+
+def test_unfinished_checkpoint_is_passed_over(
+    tmp_path: Path, data: Path, scratch_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = FinetuneConfig(data=str(data), from_scratch=str(scratch_config))
+    unfinished = stopped_run(tmp_path / "run", config, monkeypatch) / "checkpoint-3"
+    unfinished.mkdir()
+    (unfinished / "model.safetensors").write_bytes(b"torn")
+    assert train(config, saving(tmp_path / "run", resume_from_checkpoint="true")).steps == 4
+    assert not unfinished.parent.exists()
+
+
+@pytest.mark.parametrize(
+    "damaged", ["model.safetensors", "optimizer.pt", "rng_state.pth", "trainer_state.json"]
+)
+def test_damaged_checkpoint_is_one_line_and_stays(
+    tmp_path: Path, data: Path, scratch_config: Path, monkeypatch: pytest.MonkeyPatch, damaged: str
+) -> None:
+    config = FinetuneConfig(data=str(data), from_scratch=str(scratch_config))
+    checkpoints = stopped_run(tmp_path / "run", config, monkeypatch)
+    (checkpoints / "checkpoint-2" / damaged).write_bytes(b"torn")
+    with pytest.raises(UserError, match="cannot go on from .*checkpoint-2"):
+        train(config, saving(tmp_path / "run", resume_from_checkpoint="true"))
+    assert (checkpoints / "checkpoint-2").is_dir()
+    again = FinetuneConfig(data=str(data), from_scratch=str(scratch_config), overwrite=True)
+    assert train(again, saving(tmp_path / "run")).steps == 4
+    assert not checkpoints.exists()
+
+
+def test_checkpoint_of_another_shape_is_one_line(
+    tmp_path: Path, data: Path, scratch_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = FinetuneConfig(data=str(data), from_scratch=str(scratch_config))
+    checkpoint = stopped_run(tmp_path / "run", config, monkeypatch) / "checkpoint-2"
+    wider = tmp_path / "wider.json"
+    wider.write_text(json.dumps(SHAPES["large"] | {"intermediate_size": 64}))
+    other = FinetuneConfig(data=str(data), from_scratch=str(wider))
+    with pytest.raises(UserError, match="cannot go on from"):
+        train(other, saving(tmp_path / "other", resume_from_checkpoint=str(checkpoint)))
+    assert not (tmp_path / "other.checkpoints").exists()
 
 
 # ----- augmentation ---------------------------------------------------------------------------------------
@@ -423,6 +490,18 @@ def test_clips_too_short_for_their_text_are_left_out_and_listed(tmp_path: Path, 
     assert "too short for its text" in json.loads(line)["reason"]
 
 
+def test_clips_left_out_of_the_evaluation_are_told_and_listed(
+    tmp_path: Path, scratch_config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_data(tmp_path / "data", {"train": 4, "validation": 2})
+    (data / "validation" / "0.wav").write_text("no sound")
+    config = FinetuneConfig(data=str(data), from_scratch=str(scratch_config))
+    result = train(config, arguments_for(tmp_path / "run", max_steps=1))
+    assert "evaluation on 1 clips (1 left out)" in capsys.readouterr().out
+    (line,) = (result.folder / "skipped.jsonl").read_text().splitlines()
+    assert json.loads(line)["clip_id"] == "validation/0.wav"
+
+
 def bad_folder(tmp_path: Path, kind: str) -> Path:
     folder = tmp_path / kind
     if kind == "missing":
@@ -470,6 +549,14 @@ def test_unusable_data_is_one_line_and_leaves_nothing(
         (["--from_scratch", "nowhere.json"], "nowhere.json"),
         (["--pad_multiple", "0"], "--pad_multiple 0"),
         (["--eval_split", "night", "--eval_strategy", "epoch"], "'night'"),
+        (["--eval_split", "none", "--eval_strategy", "epoch"], "--eval_split none"),
+        (["--report_to", "nobody"], "nobody"),
+        (["--report_to", "comet_ml"], "comet"),  # a tracker that is not installed
+        (["--optim", "adamw_bnb_8bit"], "bitsandbytes"),  # nor is this
+        (["--per_device_train_batch_size", "0"], "batch_size=0"),
+        (["--push_to_hub", "true"], "hf upload"),
+        (["--resume_from_checkpoint", "true"], "no checkpoint to go on from"),
+        (["--resume_from_checkpoint", "./nowhere"], "./nowhere"),
     ],
 )
 def test_wrong_flags_are_one_line(
@@ -494,7 +581,7 @@ def complaint(flags: list[str], output: Path, capsys: pytest.CaptureFixture[str]
             run_command(main)
     assert stopped.value.code == 2
     assert not output.exists()
-    assert not list(output.parent.glob(".*.partial"))
+    assert not list(output.parent.glob(f"*{output.name}.*"))
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
     return lines[0]
@@ -539,20 +626,6 @@ def test_loss_that_is_not_finite_ends_the_run(tmp_path: Path, data: Path, scratc
     assert not list(tmp_path.iterdir())
 
 
-def test_help_is_quick_and_shows_examples() -> None:
-    start = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-m", "finetune.train", "--help"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert time.perf_counter() - start < 15  # 2 s where nothing else runs
-    for part in ("examples:", "--freeze_feature_encoder", "accelerate launch", "--max_steps"):
-        assert part in done.stdout
-
-
 def test_command_ends_in_status_2_without_a_traceback(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "finetune.train"]
     done = subprocess.run(
@@ -583,5 +656,4 @@ def test_real_speech_is_trained_and_evaluated_on_its_splits(
     assert result.train_clips + result.skipped == len(expected.clips) + len(expected.skipped)
     assert result.evaluation is not None
     scored = score(str(result.folder), str(data), split="validation")
-    assert scored.unknown_characters == {} or name != "fsdd_digits"
     assert (scored.wer, scored.cer) == (result.evaluation["wer"], result.evaluation["cer"])

@@ -214,6 +214,13 @@ def test_errors_speed_and_size_are_never_rounded_in_favour_of_the_model() -> Non
     assert wording.factor(0.0121) == "0.013"
 
 
+def test_time_is_told_with_what_it_was_taken_on() -> None:
+    assert "timed on 2 threads" in wording.error_line("test", SCORE | {"device": "cpu"})
+    line = wording.error_line("test", SCORE | {"device": "cuda:0"})
+    assert "timed on `cuda:0`" in line
+    assert "thread" not in line
+
+
 def test_metadata_is_what_the_hub_reads(recogniser: Path) -> None:
     card = ModelCard.load(render(recogniser, language="en", license="apache-2.0").path)
     assert (card.data.language, card.data.license) == ("en", "apache-2.0")

@@ -9,38 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
-from conftest import LARGE, ROOT, TINY
+from conftest import LARGE, ROOT, TINY, save_recogniser
 from transformers import (
     HubertConfig,
     HubertForCTC,
-    Wav2Vec2CTCTokenizer,
-    Wav2Vec2FeatureExtractor,
-    Wav2Vec2Processor,
     pipeline,
 )
 
 from hf_distilhubert import Transcriber, UserError
 from hf_distilhubert.audio import AudioError, read_audio
-
-VOCABULARY = {"<pad>": 0, "<unk>": 1, "|": 2, **{letter: 3 + n for n, letter in enumerate("abcdefghij")}}
-
-
-def save_recogniser(folder: Path, **shape: object) -> Path:
-    """A random recogniser whose output is scaled up, so that its argmax is not always the blank."""
-    torch.manual_seed(0)
-    vocabulary = folder / "vocab.json"
-    folder.mkdir()
-    vocabulary.write_text(str(VOCABULARY).replace("'", '"'))
-    tokenizer = Wav2Vec2CTCTokenizer(
-        str(vocabulary), pad_token="<pad>", unk_token="<unk>", bos_token=None, eos_token=None
-    )
-    extractor = Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True)
-    Wav2Vec2Processor(extractor, tokenizer).save_pretrained(folder)
-    model = HubertForCTC(HubertConfig(num_hidden_layers=2, vocab_size=len(VOCABULARY), **TINY, **shape))
-    model.lm_head.weight.data.normal_(std=5.0)
-    model.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(params=[{}, LARGE], ids=["group-norm", "layer-norm"])
@@ -109,7 +86,7 @@ def test_a_folder_without_a_fitting_recogniser_is_refused(tmp_path, tiny_teacher
         Transcriber(tiny_teacher)
     folder = save_recogniser(tmp_path / "recogniser")
     HubertForCTC(HubertConfig(num_hidden_layers=2, vocab_size=99, **TINY)).save_pretrained(folder)
-    with pytest.raises(UserError, match="13 tokens, 99 outputs"):
+    with pytest.raises(UserError, match="14 tokens, 99 outputs"):
         Transcriber(folder)
 
 
