@@ -6,6 +6,7 @@ Every step is a command that works on anything else too; the demo prints each be
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shlex
 import shutil
@@ -23,7 +24,7 @@ from hf_distilhubert.folders import check_new
 from hf_distilhubert.provenance import short_name, write_json
 from hf_distilhubert.speech_data import Clip, load_clips
 
-SHIPPED_TEACHER = Path(__file__).parent / "teacher"
+SHIPPED_TEACHER = Path(os.path.relpath(Path(__file__).parent / "teacher"))  # no machine's path in the results
 RUNS = Path("runs/demo")
 TARGET_LAYERS = ("2", "4", "6")
 EXAMPLES = """\
@@ -107,7 +108,7 @@ class Demo:
             # Recordings sound unlike the voices that it knows, so its front end learns too.
             self._finetune(SHIPPED_TEACHER, self.teacher, self.plan.teacher_steps, front_end=True)
         else:
-            print(f"the shipped one, {SHIPPED_TEACHER.name}/ (its README.md says how it was made)")
+            print(f"the shipped one, {SHIPPED_TEACHER} (its README.md says how it was made)")
 
     def distil(self) -> None:
         """3. A student of two layers, and the same student before it has learned anything."""

@@ -51,7 +51,7 @@ def ship(model_dir: str | Path, output_dir: str | Path, *, overwrite: bool = Fal
 
 
 def widen_front_end(model: Any) -> Any:
-    """The same function with more channels in the last convolution, where a layer norm follows it.
+    """The same function with a wider last convolution (layer norm after it, none before the projection).
 
     S3PRL's format has a projection only where front end and encoder differ in width, and this model's do not.
     Each new channel is the mean of the old ones: it leaves their mean alone and is normalised to 0, and their

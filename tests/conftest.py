@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 # The suite never speaks to the Hub, and small matrices are fastest on one thread.
@@ -13,6 +15,19 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def command(*arguments: object) -> str:
+    """Run one of the project's modules as a user would; what it prints."""
+    run = subprocess.run(
+        [sys.executable, "-m", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+    )
+    assert run.returncode == 0, f"{arguments}: {run.stderr[-2_000:]}"
+    return run.stdout
 
 
 def data_folder(variable: str, default: str) -> Path:

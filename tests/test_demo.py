@@ -1,0 +1,95 @@
+"""The demo's speech, its shipped teacher, and the whole of it at toy size."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import LARGE, ROOT, TINY, command
+from transformers import AutoProcessor, HubertConfig, HubertForCTC
+
+from demo.run import SHIPPED_TEACHER
+from demo.ship_teacher import ship, widen_front_end
+from demo.speech import ACCENTS, TEST_VOICES, TRAIN_VARIANTS, VALIDATION_VOICES, in_words
+
+
+@pytest.mark.slow
+def test_the_demo_runs_on_recordings(spoken, tmp_path):
+    out = command(
+        *("demo.run", "--data", spoken, "--output_dir", tmp_path / "out"),
+        *("--teacher_steps", 2, "--distill_steps", 2, "--finetune_steps", 2),
+    )
+    card = Path(out.splitlines()[-1])
+    assert [number for number in range(1, 8) if f"\n== {number}/7 " in out] == list(range(1, 8))
+    assert "agree bit for bit" in out
+    comparison = json.loads((card.parent / "comparison.json").read_text())
+    assert [row["model"] for row in comparison["rows"]] == ["teacher", "distilled", "undistilled"]
+    for row in comparison["rows"]:
+        assert f"{row['num_parameters']:,}" in out
+    assert len(list((card.parent / "figures").glob("*.png"))) == 2
+    assert (tmp_path / "out" / "student" / "figures" / "losses.png").is_file()
+
+
+def test_the_same_command_speaks_the_same_set(tmp_path):
+    # espeak-ng remembers what it said: a set is the same when a process begins with it, as the command does.
+    script = (
+        "import sys; from demo.speech import SpeechSet, make_speech; "
+        "make_speech(sys.argv[1], SpeechSet(voices=16, train=32, held_out=1))"
+    )
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        subprocess.run([sys.executable, "-c", script, folder], check=True, capture_output=True, cwd=ROOT)
+    with (first / "metadata.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        assert (first / row["file_name"]).read_bytes() == (second / row["file_name"]).read_bytes()
+    assert len({row["speaker"] for row in rows if row["split"] == "train"}) == 16
+
+
+def test_voices_kept_aside_are_never_heard_in_training():
+    heard = {f"{accent}+{variant}" for accent in ACCENTS for variant in TRAIN_VARIANTS}
+    assert not heard & {*TEST_VOICES, *VALIDATION_VOICES}
+    assert not set(TEST_VOICES) & set(VALIDATION_VOICES)
+    # Not the accent alone: the voice itself is unheard.
+    variants = {voice.partition("+")[2] for voice in (*TEST_VOICES, *VALIDATION_VOICES)} - {""}
+    assert not variants & set(TRAIN_VARIANTS)
+
+
+def test_numbers_are_written_as_they_are_spoken():
+    assert [in_words(n) for n in (7, 13, 40, 99, 100, 406, 812)] == [
+        *("seven", "thirteen", "forty", "ninety nine", "one hundred"),
+        *("four hundred and six", "eight hundred and twelve"),
+    ]
+
+
+def test_the_shipped_teacher_is_small_and_loads():
+    weights = ROOT / "demo" / "teacher" / "model.safetensors"
+    assert weights.stat().st_size <= 4 * 2**20
+    model = HubertForCTC.from_pretrained(ROOT / "demo" / "teacher")
+    assert model.dtype == torch.float16
+    assert len(AutoProcessor.from_pretrained(ROOT / "demo" / "teacher").tokenizer) == model.config.vocab_size
+    assert model.config.num_hidden_layers == 6
+    # S3PRL's format has a projection only where these differ.
+    assert model.config.conv_dim[-1] != model.config.hidden_size
+    assert not SHIPPED_TEACHER.is_absolute()
+
+
+def test_a_wider_front_end_computes_the_same(tmp_path):
+    torch.manual_seed(0)
+    config = HubertConfig(num_hidden_layers=2, feat_proj_layer_norm=False, **TINY, **LARGE)
+    model = HubertForCTC(config).eval()
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    wider = widen_front_end(model)
+    waveform = torch.randn(2, 8_000)
+    with torch.no_grad():
+        torch.testing.assert_close(wider(waveform).logits, model(waveform).logits, rtol=1e-4, atol=1e-4)
+    assert wider.config.conv_dim[-1] == TINY["conv_dim"][-1] + 16
+    model.save_pretrained(tmp_path / "model")
+    shipped = HubertForCTC.from_pretrained(ship(tmp_path / "model", tmp_path / "shipped"))
+    assert (shipped.dtype, shipped.config.conv_dim[-1]) == (torch.float16, wider.config.conv_dim[-1])
