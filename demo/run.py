@@ -48,7 +48,7 @@ class Plan:
 
 
 # The shipped teacher knows number phrases from text-to-speech voices; recordings are new to it.
-EMBEDDED = Plan(teacher_steps=0, distill_steps=400, finetune_steps=500)
+EMBEDDED = Plan(teacher_steps=0, distill_steps=300, finetune_steps=350)
 RECORDINGS = Plan(teacher_steps=2000, distill_steps=1500, finetune_steps=3000)
 
 
@@ -187,6 +187,7 @@ class Demo:
             *("--max_steps", steps, "--learning_rate", 1e-3, "--augment", "true"),
             *("--freeze_feature_encoder", not front_end, "--per_device_train_batch_size", 32),
             *("--logging_steps", max(1, steps // 10)),
+            *("--eval_strategy", "steps", "--eval_steps", max(1, steps // 5)),
         )
 
     def _command(self, *arguments: object, capture: bool = False) -> str:

@@ -66,7 +66,8 @@ def draw_training(log: Entries, path: str | Path) -> None:
     """Training loss and, where it was measured, the evaluation's WER and CER against the step."""
     losses = _points(log, "loss")
     errors = {name: _points(log, f"eval_{name.lower()}") for name in ERRORS}
-    errors = {name: points for name, points in errors.items() if points}
+    # One evaluation is a figure in the text, not a curve; two make one.
+    errors = {name: points for name, points in errors.items() if len(points) > (1 if losses else 0)}
     with mpl.rc_context(STYLE):
         figure, axes = _panels(bool(losses) + bool(errors))
         if losses:

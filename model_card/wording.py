@@ -96,7 +96,7 @@ def stage_line(stage: Mapping[str, Any]) -> str:
         "convert": "**Converted** from S3PRL's format"
         + given(stage, "source", lambda text: f", {code(text)}"),
         "distill": f"**Distilled**{source}{data}",
-        "finetune": f"**Fine-tuned** with CTC{source}{data}",
+        "finetune": f"**{'Fine-tuned' if source else 'Trained from random weights'}** with CTC{source}{data}",
     }
     details = {"convert": _converted, "distill": _distilled, "finetune": _finetuned}
     opening = openings.get(name, f"**{name.capitalize()}**{source}{data}")
