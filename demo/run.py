@@ -241,6 +241,23 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def _output_dir(given: Path | None, data: Path | None) -> Path:
+    """Where to write: a new folder, or the demo's own place, which is cleared for the next time.
+
+    Raises:
+        UserError: there is no such data, it lies where the demo would write, or the folder is not new.
+    """
+    if data is not None and not data.is_dir():
+        raise UserError(f"there is no folder {data}; give one with metadata.csv and audio files")
+    folder = given or RUNS / ("spoken" if data is None else data.resolve().name)
+    if data is not None and data.resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"{data} lies where the demo would write; give another --output_dir")
+    if given is None:
+        shutil.rmtree(folder, ignore_errors=True)
+    check_new(folder)
+    return folder
+
+
 def main() -> None:
     """Run the demo from the command line; the card's path is the last line."""
     parser = argument_parser("python -m demo.run", "The main job from end to end.", EXAMPLES)
@@ -253,12 +270,7 @@ def main() -> None:
     usual = EMBEDDED if arguments.data is None else RECORDINGS
     chosen = {name: getattr(arguments, name) for name in vars(usual)}
     plan = Plan(**{name: getattr(usual, name) if value is None else value for name, value in chosen.items()})
-    output_dir = arguments.output_dir
-    if output_dir is None:
-        # Only the demo's own place is cleared for the next time.
-        output_dir = RUNS / ("spoken" if arguments.data is None else arguments.data.resolve().name)
-        shutil.rmtree(output_dir, ignore_errors=True)
-    check_new(output_dir)
+    output_dir = _output_dir(arguments.output_dir, arguments.data)
     result = Demo(output_dir, arguments.data, plan).run()
     print(result.card)
 

@@ -13,9 +13,10 @@ import torch
 from conftest import LARGE, ROOT, TINY, command
 from transformers import AutoProcessor, HubertConfig, HubertForCTC
 
-from demo.run import SHIPPED_TEACHER
+from demo.run import SHIPPED_TEACHER, _output_dir
 from demo.ship_teacher import ship, widen_front_end
 from demo.speech import ACCENTS, TEST_VOICES, TRAIN_VARIANTS, VALIDATION_VOICES, in_words
+from hf_distilhubert.errors import UserError
 
 
 @pytest.mark.slow
@@ -33,6 +34,20 @@ def test_the_demo_runs_on_recordings(spoken, tmp_path):
         assert f"{row['num_parameters']:,}" in out
     assert len(list((card.parent / "figures").glob("*.png"))) == 2
     assert (tmp_path / "out" / "student" / "figures" / "losses.png").is_file()
+
+
+def test_the_demo_never_clears_the_recordings_that_it_is_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recordings = Path("runs/demo/recordings")
+    recordings.mkdir(parents=True)
+    (recordings / "metadata.csv").touch()
+    with pytest.raises(UserError, match="lies where the demo would write"):
+        _output_dir(None, recordings)
+    with pytest.raises(UserError, match="there is no folder"):
+        _output_dir(None, Path("absent"))
+    with pytest.raises(UserError, match="exists already"):
+        _output_dir(Path("runs"), None)
+    assert (recordings / "metadata.csv").is_file()
 
 
 def test_the_same_command_speaks_the_same_set(tmp_path):
