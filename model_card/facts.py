@@ -98,8 +98,6 @@ def _stages(folder: Path) -> list[dict[str, Any]]:
     """The lineage with the folder's own results in its last stage, or these results alone."""
     stages = read_json(folder / "lineage.json", list)
     own = read_json(folder / "results.json", dict)
-    if not own and not stages and (conversion := read_json(folder / "conversion.json", dict)):
-        own = {"stage": "convert", **conversion}
     if not own.get("stage"):
         return stages
     if stages and stages[-1].get("stage") == own["stage"]:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,11 @@ LEAVES = {
     f"{LIBRARY}/objective.py": set(),
     "conversion/mapping.py": {f"{LIBRARY}.errors"},
 }
-SOURCES = [path for folder in (LIBRARY, *STAGES, "demo") for path in sorted((ROOT / folder).rglob("*.py"))]
+SOURCES = [
+    path
+    for folder in (LIBRARY, *STAGES, "demo", "benchmarks")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+]
 
 
 def imports(path: Path) -> set[str]:
@@ -110,8 +115,6 @@ def test_the_wheel_holds_the_library_alone(tmp_path):
     from hatchling.builders.wheel import WheelBuilder
 
     (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
-    import zipfile
-
     names = zipfile.ZipFile(wheel).namelist()
     assert f"{LIBRARY}/py.typed" in names
     assert {name.split("/")[0].split("-")[0] for name in names} == {LIBRARY}
