@@ -1,4 +1,4 @@
-"""S3PRL's checkpoint file: read without ever running what is in it (`inert.py`), and written afresh."""
+"""S3PRL's checkpoint file: read without ever running what is in it (`archive.py`), and written afresh."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import hashlib
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from conversion.inert import Placeholder, unpickle
-from hf_distilhubert.errors import UserError
+from conversion.archive import TYPES, Archive, open_archive
+from conversion.values import Foreign, TensorRef
+from hf_distilhubert.errors import UserError, one_line
 
 # Types whose every value is a float32 too.
 READABLE_TYPES = (torch.float32, torch.float16, torch.bfloat16)
+# A config of S3PRL's has some 100 values; one that refers to itself would never end.
+MAX_VALUES = 10_000
 
 
 @dataclass(frozen=True)
@@ -54,25 +57,33 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"there is no file {path}; give a checkpoint of S3PRL's distiller")
-    content, foreign = unpickle(path)
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds {_describe(content)}; expected a checkpoint of S3PRL's distiller")
-    config = _part(path, content, "Config")
-    if not isinstance(config.get("distiller"), dict):
-        raise UserError(f"{path} has no settings under Config['distiller']; expected S3PRL's distiller")
-    step = content.get("Step", 0)
-    with path.open("rb") as file:
+    with open_archive(path) as archive:
+        config = _part(path, archive.content, "Config")
+        if not isinstance(config.get("distiller"), dict):
+            raise UserError(f"{path} has no settings under Config['distiller']; expected S3PRL's distiller")
+        step = archive.content.get("Step", 0)
         checkpoint = Checkpoint(
-            weights=_weights(path, _part(path, content, "Distiller")),
-            config=_plain(config, f"{path}: Config"),
-            step=step if isinstance(step, int) else 0,
-            foreign=foreign,
-            sha256=hashlib.file_digest(file, "sha256").hexdigest(),
+            weights=_weights(path, archive, _part(path, archive.content, "Distiller")),
+            config=_plain(config, f"{path}: Config", iter(range(MAX_VALUES))),
+            step=step if isinstance(step, int) and 0 <= step < 2**63 else 0,
+            foreign=tuple(one_line(name, limit=100) for name in archive.foreign),
+            sha256=file_sha256(path),
         )
-    if foreign:
-        names = ", ".join(foreign)
-        warnings.warn(f"{path}: objects of other programs were left out, not run: {names}", stacklevel=2)
+    if checkpoint.foreign:
+        warnings.warn(f"{path}: {left_out(checkpoint.foreign)}", stacklevel=2)
     return checkpoint
+
+
+def left_out(foreign: tuple[str, ...]) -> str:
+    """What to say of objects of other programs."""
+    more = f" and {len(foreign) - 10} more" if len(foreign) > 10 else ""
+    return f"objects of other programs were left out, not run: {', '.join(foreign[:10])}{more}"
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_checkpoint(
@@ -129,42 +140,81 @@ def check_new_file(path: str | Path, *, overwrite: bool = False) -> None:
         raise UserError(f"{target} exists already; choose another name, or give --overwrite to replace it")
 
 
-def _part(path: Path, content: dict[Any, Any], key: str) -> dict[Any, Any]:
+def _part(path: Path, content: Any, key: str) -> dict[Any, Any]:
     """One of the dictionaries of which a checkpoint consists."""
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds {describe(content)}; expected a checkpoint of S3PRL's distiller")
     if key not in content:
-        found = ", ".join(sorted(map(str, content))) or "nothing"
-        raise UserError(f"{path} has no {key!r}, only {found}; expected a checkpoint of S3PRL's distiller")
+        raise UserError(
+            f"{path} has no {key!r}: {_kind(content)}; expected a checkpoint of S3PRL's distiller"
+        )
     if not isinstance(content[key], dict):
-        raise UserError(f"{path}: {key!r} is {_describe(content[key])}; expected a dictionary")
+        raise UserError(f"{path}: {key!r} is {describe(content[key])}; expected a dictionary")
     return dict(content[key])
 
 
-def _weights(path: Path, state: dict[Any, Any]) -> dict[str, Tensor]:
+def _kind(content: dict[Any, Any]) -> str:
+    """What a file is that is no checkpoint of S3PRL's distiller."""
+    if "model" in content and {"args", "cfg"} & content.keys():
+        return (
+            "it looks like a checkpoint of fairseq, such as the teacher HuBERT, which needs no conversion "
+            "(`distilhubert distill --teacher facebook/hubert-base-ls960` learns from it as it is)"
+        )
+    if content and all(isinstance(value, TensorRef) for value in content.values()):
+        return "it holds bare tensors, such as a `pytorch_model.bin`"
+    found = ", ".join(sorted(str(key)[:40] for key in content)[:10]) or "nothing"
+    return f"it holds {found}"
+
+
+def _weights(path: Path, archive: Archive, state: dict[Any, Any]) -> dict[str, Tensor]:
     """The state dict in float32; a name that is there twice is refused."""
     weights: dict[str, Tensor] = {}
-    for key, tensor in state.items():
+    left = path.stat().st_size
+    for key, reference in state.items():
         name = str(key).removeprefix("module.")
         if name in weights:
             raise UserError(f"{path}: tensor {name!r} is there twice, with and without 'module.' before it")
-        if not isinstance(tensor, Tensor) or tensor.dtype not in READABLE_TYPES:
-            kind = tensor.dtype if isinstance(tensor, Tensor) else _describe(tensor)
-            raise UserError(f"{path}: {name!r} is {kind}; expected a tensor of float32, float16 or bfloat16")
-        weights[name] = tensor.detach().float()
+        dtype = TYPES.get(reference.storage.kind) if isinstance(reference, TensorRef) else None
+        if dtype not in READABLE_TYPES:
+            raise UserError(
+                f"{path}: {name!r} is {dtype or describe(reference)}; "
+                "expected a tensor of float32, float16 or bfloat16"
+            )
+        left -= math.prod(reference.shape) * dtype.itemsize
+        if left < 0:
+            raise UserError(
+                f"{path}: its tensors up to {name!r} claim more than the file holds; give a whole file"
+            )
+        weights[name] = archive.tensor(reference).float()
     return weights
 
 
-def _plain(value: Any, where: str) -> Any:
+def _plain(value: Any, where: str, places: Iterator[int], depth: int = 0) -> Any:
     """The value as JSON knows it; objects, infinities and NaN are refused with the place they stand in."""
+    if next(places, None) is None or depth > 20:
+        raise UserError(f"{where} has no end; expected settings as S3PRL writes them")
     if isinstance(value, dict):
-        return {str(key): _plain(item, f"{where}[{str(key)!r}]") for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item, where) for item in value]
-    if value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
+        return {
+            _plain(str(key), where, places): _plain(item, f"{where}[{str(key)[:40]!r}]", places, depth + 1)
+            for key, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_plain(item, where, places, depth + 1) for item in value]
+    if value is None or (isinstance(value, int) and abs(value) < 2**63):
         return value
-    raise UserError(f"{where} holds {_describe(value)}; expected text, finite numbers and lists only")
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    # Half of a pair of UTF-16 can stand in a pickle, and in no file of text.
+    if isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value):
+        return value
+    raise UserError(f"{where} holds {describe(value)}; expected text, finite numbers and lists only")
 
 
-def _describe(value: Any) -> str:
-    if isinstance(value, Placeholder):
-        return f"an object of {value.name}, which was not run"
-    return f"a {type(value).__name__} ({str(value)[:40]})"
+def describe(value: Any) -> str:
+    """A few words for a value that should be another; never the inside of a list, which may have no end."""
+    if isinstance(value, Foreign):
+        return f"an object of {one_line(value, limit=100)}, which was not run"
+    if isinstance(value, TensorRef):
+        return f"a tensor of shape {value.shape}"
+    shown = f" ({value!r:.40})" if isinstance(value, str | float) else ""
+    return f"a {type(value).__name__}{shown}"

@@ -45,6 +45,7 @@ FIXED: dict[str, Any] = {
 # Training settings that S3PRL lacks. Without masking Transformers creates no (untrained) mask vector.
 WITHOUT: dict[str, Any] = {"feat_proj_dropout": 0.0, "final_dropout": 0.0}
 LARGEST = 100_000
+MAX_CONV_LAYERS = 100
 
 
 def from_distiller(distiller: Mapping[str, Any]) -> tuple[HubertConfig, Heads | None]:
@@ -100,7 +101,7 @@ def to_distiller(config: HubertConfig, heads: Heads | None) -> dict[str, Any]:
         "encoder_layerdrop": 0.0,
     }
     if heads is None:
-        return distiller | {"out_layer_type": "none", "task_emb_type": "none"}
+        return distiller | _without_heads(config)
     return distiller | {
         "out_layer_type": "expand-last",
         "task_emb_type": "expand-last",
@@ -109,6 +110,18 @@ def to_distiller(config: HubertConfig, heads: Heads | None) -> dict[str, Any]:
         "n_tasks": len(heads.target_layers),
         "pred_layer_id": list(heads.target_layers),
     }
+
+
+def _without_heads(config: HubertConfig) -> dict[str, Any]:
+    """Settings under which S3PRL's distiller has no heads and can still be listened to.
+
+    With "none" S3PRL's expert calls a head that is not there, unless it gets `no_pred=True`, which SUPERB
+    never says. With "self-hidden" the projected features and the layers themselves are handed out as the
+    predictions: no weights either, and its expert asks for as many numbers of layers as there are of these.
+    """
+    number = config.num_hidden_layers + 1
+    modes = {"out_layer_type": "self-hidden", "task_emb_type": "self-hidden"}
+    return {**modes, "n_tasks": number, "pred_layer_id": list(range(number))}
 
 
 def parse_conv_layers(text: object) -> list[tuple[int, int, int]]:
@@ -131,6 +144,11 @@ def parse_conv_layers(text: object) -> list[tuple[int, int, int]]:
             )
         size, kernel, stride, repeats = (int(group or 1) for group in match.groups())
         layers.extend([(size, kernel, stride)] * repeats)
+        if len(layers) > MAX_CONV_LAYERS:
+            raise UserError(
+                "the checkpoint's config has extractor_conv_feature_layers of more than "
+                f"{MAX_CONV_LAYERS} convolutions; HuBERT has 7"
+            )
     return layers
 
 

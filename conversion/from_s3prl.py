@@ -1,11 +1,14 @@
 """A checkpoint of S3PRL's distiller becomes a Transformers folder: `python -m conversion.from_s3prl`.
 
-The weights are the checkpoint's, bit for bit; the folder gets its name once it was read back and compared.
+The weights are the checkpoint's, bit for bit; the folder gets its name once it was read back from disk,
+compared, and found to compute what S3PRL computes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import gc
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +17,16 @@ from hf_distilhubert.errors import UserError, run_command
 
 if TYPE_CHECKING:
     from conversion.checkpoint import Checkpoint
-    from conversion.mapping import Heads
+    from conversion.parity import PartParity
+    from conversion.students import Student
 
+DTYPES = ("float32", "float16")
 EXAMPLES = """\
   python -m conversion.from_s3prl distilhubert_ls960_4-8-12.ckpt distilhubert
-  python -m conversion.from_s3prl student.ckpt student --keep_heads    # to go on with distillation
+  python -m conversion.from_s3prl hub:leo19941227/distilhubert/distilhubert_ls960_4-8-12.ckpt distilhubert
+  python -m conversion.from_s3prl student.ckpt student --keep_heads       # to go on with distillation
+  python -m conversion.from_s3prl student.ckpt student --ctc vocab.json   # to go on with fine-tuning
+  python -m conversion.from_s3prl student.ckpt student --verify speech.wav more.flac
 """
 
 
@@ -28,21 +36,29 @@ class Conversion:
 
     Attributes:
         folder: where the model lies.
-        model_class: `HubertModel` or `HubertForLayerDistillation`.
+        model_class: `HubertModel`, `HubertForLayerDistillation` or `HubertForCTC`.
+        dtype: type of the weights in the folder.
         target_layers: the teacher's layers that the heads predict; empty without heads.
         num_parameters: number of parameters in the folder.
+        vocabulary_size: number of a CTC head's tokens; None for the other classes.
         step: training step of the checkpoint.
         sha256: of the checkpoint.
         foreign: objects of other programs that were left out.
+        parity: the folder against S3PRL's arithmetic, part by part.
+        verified_on: the sound that this was computed on.
     """
 
     folder: Path
     model_class: str
+    dtype: str
     target_layers: tuple[int, ...]
     num_parameters: int
+    vocabulary_size: int | None
     step: int
     sha256: str
     foreign: tuple[str, ...]
+    parity: tuple[PartParity, ...]
+    verified_on: str
 
 
 def convert(
@@ -50,114 +66,144 @@ def convert(
     output_dir: str | Path,
     *,
     keep_heads: bool = False,
+    ctc: str | Path | None = None,
+    dtype: str = "float32",
+    verify: Sequence[str | Path] = (),
     overwrite: bool = False,
 ) -> Conversion:
     """Write the student of a checkpoint as a folder that `HubertModel.from_pretrained` loads.
 
     Args:
-        checkpoint: S3PRL's file; nothing in it is run.
+        checkpoint: S3PRL's file, or `hub:OWNER/NAME/FILE`; nothing in it is run.
         output_dir: the new folder.
         keep_heads: keep the prediction heads (`HubertForLayerDistillation`).
+        ctc: a `vocab.json` or a processor's folder: `HubertForCTC` with a new, untrained head for it.
+        dtype: type of the weights in the folder, `float32` or `float16`.
+        verify: recordings on which the folder is compared with S3PRL's arithmetic; made-up sound without.
         overwrite: replace a folder that is there already.
 
     Raises:
         UserError: the checkpoint is not one of S3PRL's distiller, or Transformers cannot express it.
     """
     from conversion.checkpoint import read_checkpoint
-    from conversion.configuration import from_distiller
+    from conversion.parity import verification_clips
+    from conversion.sources import checkpoint_file
+    from conversion.students import make_student
     from hf_distilhubert.folders import check_new, new_folder
     from hf_distilhubert.provenance import record
 
     check_new(output_dir, overwrite=overwrite)
-    source = read_checkpoint(checkpoint)
-    config, heads = from_distiller(source.distiller)
-    if keep_heads and heads is None:
-        raise UserError(f"{checkpoint} has no prediction heads; leave --keep_heads out")
-    model, names = _student(source, config, heads, keep_heads)
-    result = Conversion(
-        folder=Path(output_dir),
-        model_class=type(model).__name__,
-        target_layers=heads.target_layers if heads is not None and keep_heads else (),
-        num_parameters=model.num_parameters(),
-        step=source.step,
-        sha256=source.sha256,
-        foreign=source.foreign,
-    )
+    if dtype not in DTYPES:
+        raise UserError(f"dtype {dtype!r} is unknown; allowed: {', '.join(DTYPES)}")
+    clips = verification_clips(verify)
+    source = read_checkpoint(checkpoint_file(checkpoint))
+    student = make_student(source, keep_heads=keep_heads, ctc=ctc, dtype=dtype)
     with new_folder(output_dir, overwrite=overwrite) as folder:
-        _save(folder, model)
-        _write_account(folder, Path(checkpoint).name, source, names)
-        settings = {"checkpoint": str(checkpoint), "keep_heads": keep_heads}
+        _save(folder, student)
+        parity = _compare(source, student.model, clips, dtype)
+        result = _result(Path(output_dir), source, student, dtype, parity, verify)
+        _write_account(folder, checkpoint, source, student, result)
+        settings = {
+            "checkpoint": str(checkpoint),
+            "keep_heads": keep_heads,
+            "ctc": _text(ctc),
+            "dtype": dtype,
+        }
+        settings |= {"verify": [str(path) for path in verify]}
         record(folder, "convert", settings, _figures(result), source=checkpoint)
     return result
 
 
-def _student(
-    source: Checkpoint, config: Any, heads: Heads | None, keep_heads: bool
-) -> tuple[Any, dict[str, str]]:
-    """The model with the checkpoint's weights, and the new name of every tensor of the checkpoint."""
-    from transformers import HubertModel
-
-    from conversion.mapping import table, to_hugging_face
-    from hf_distilhubert.heads import HubertForLayerDistillation, head_settings
-
-    weights = to_hugging_face(source.weights, config, heads)
-    names = {row.s3prl: row.hugging_face for row in table(config, heads)}
-    if keep_heads and heads is not None:
-        config.distillation = head_settings(heads.target_layers, heads.inner_size, heads.output_size)
-        model: Any = HubertForLayerDistillation(config)
-    else:
-        model = HubertModel(config)
-        weights = {_bare(name): tensor for name, tensor in weights.items() if name.startswith("hubert.")}
-        names = {old: _bare(new) for old, new in names.items() if new.startswith("hubert.")}
-    model.load_state_dict(weights, strict=True)
-    return model.eval(), names
-
-
-def _bare(name: str) -> str:
-    return name.removeprefix("hubert.")
-
-
-def _save(folder: Path, model: Any) -> None:
-    """Write model and feature extractor, read the model back and compare it bit for bit."""
+def _save(folder: Path, student: Student) -> None:
+    """Write model and processor, read the model back and compare it bit for bit."""
     import torch
 
-    from hf_distilhubert.audio import feature_extractor
     from hf_distilhubert.loading import load_model, quiet_transformers
 
     with quiet_transformers():
-        model.save_pretrained(folder)
-    # S3PRL feeds raw waveforms and masks the padding, so users have to do the same.
-    feature_extractor(do_normalize=False).save_pretrained(folder)
-    saved = load_model(type(model), folder).state_dict()
-    for name, tensor in model.state_dict().items():
+        student.model.save_pretrained(folder)
+    student.save_processor(folder)
+    saved = load_model(type(student.model), folder, dtype=student.model.dtype).state_dict()
+    for name, tensor in student.model.state_dict().items():
         if not torch.equal(saved[name], tensor):
             raise RuntimeError(f"{name} was not read back from {folder} as it was written")
+    # A model points to itself, so its memory would stay until the next collection.
+    del saved
+    gc.collect()
 
 
-def _write_account(folder: Path, name: str, source: Checkpoint, names: dict[str, str]) -> None:
-    """`conversion.json`: where every tensor came from."""
-    from hf_distilhubert.provenance import write_json
+def _compare(source: Checkpoint, model: Any, clips: Any, dtype: str) -> list[PartParity]:
+    """The model, equal to what was saved, against S3PRL's arithmetic; full precision has to agree."""
+    from conversion.parity import TOLERANCE, compare
+
+    parity = compare(source.weights, source.distiller, model.float(), clips)
+    wrong = next((part for part in parity if not part.is_equal), None)
+    if dtype == "float32" and wrong is not None:
+        raise RuntimeError(
+            f"{wrong.name} differs from S3PRL's arithmetic by {wrong.relative_difference:.1e} of its largest "
+            f"value; expected at most {TOLERANCE:.0e}"
+        )
+    return parity
+
+
+def _result(
+    folder: Path,
+    source: Checkpoint,
+    student: Student,
+    dtype: str,
+    parity: Sequence[PartParity],
+    verify: Sequence[str | Path],
+) -> Conversion:
+    return Conversion(
+        folder=folder,
+        model_class=type(student.model).__name__,
+        dtype=dtype,
+        target_layers=student.target_layers,
+        num_parameters=student.model.num_parameters(),
+        vocabulary_size=student.vocabulary_size,
+        step=source.step,
+        sha256=source.sha256,
+        foreign=source.foreign,
+        parity=tuple(parity),
+        verified_on=", ".join(Path(path).name for path in verify) or "made-up sound",
+    )
+
+
+def _write_account(
+    folder: Path, checkpoint: str | Path, source: Checkpoint, student: Student, result: Conversion
+) -> None:
+    """`conversion.json`, where every tensor came from, and the first card."""
+    from conversion.first_card import first_card
+    from hf_distilhubert.provenance import short_name, write_json
 
     account = {
-        "source": name,
-        "sha256": source.sha256,
-        "step": source.step,
+        "source": short_name(checkpoint),
+        **_figures(result),
         "distiller": source.distiller,
         "left_out": list(source.foreign),
-        "tensors": names,
+        "parity": [asdict(part) for part in result.parity],
+        "verified_on": result.verified_on,
+        "tensors": student.names,
     }
     write_json(folder / "conversion.json", account)
+    (folder / "README.md").write_text(first_card(account), encoding="utf-8")
 
 
 def _figures(result: Conversion) -> dict[str, Any]:
     return {
+        "sha256": result.sha256,
+        "step": result.step,
         "model_class": result.model_class,
+        "dtype": result.dtype,
         "keeps_heads": bool(result.target_layers),
         "target_layers": list(result.target_layers),
+        "vocabulary_size": result.vocabulary_size,
         "num_parameters": result.num_parameters,
-        "step": result.step,
-        "sha256": result.sha256,
     }
+
+
+def _text(path: str | Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def main() -> None:
@@ -167,12 +213,31 @@ def main() -> None:
         "Convert a checkpoint of S3PRL's distiller into a Transformers folder.",
         EXAMPLES,
     )
-    parser.add_argument("checkpoint", help="S3PRL's file; nothing in it is run")
+    parser.add_argument("checkpoint", help="S3PRL's file, or hub:OWNER/NAME/FILE; nothing in it is run")
     parser.add_argument("output_dir", help="the new folder")
     parser.add_argument("--keep_heads", action="store_true", help="keep the prediction heads")
+    parser.add_argument(
+        "--ctc", metavar="VOCABULARY", help="vocab.json or a processor's folder: HubertForCTC with a new head"
+    )
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the weights in the folder")
+    parser.add_argument(
+        "--verify",
+        nargs="*",
+        metavar="AUDIO",
+        help="print how far the folder is from S3PRL's arithmetic, on these recordings or made-up sound",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a folder that is there already")
-    result = convert(**vars(parser.parse_args()))
-    print(f"{result.folder}: {result.model_class}, {result.num_parameters:,} parameters, read back and equal")
+    arguments = parser.parse_args()
+    result = convert(**vars(arguments) | {"verify": arguments.verify or ()})
+    if arguments.verify is not None:
+        from conversion.parity import parity_table
+
+        print(parity_table(result.parity))
+    worst = max(part.relative_difference for part in result.parity)
+    print(
+        f"{result.folder}: {result.model_class}, {result.num_parameters:,} parameters, read back and equal; "
+        f"within {worst:.1e} of S3PRL's arithmetic"
+    )
 
 
 if __name__ == "__main__":

@@ -1,149 +1,215 @@
-"""An unpickler that runs nothing of a file's choosing.
+"""A pickle read as data: a stack machine that can build plain values, and can do nothing else.
 
-A PyTorch checkpoint is a pickle, and a pickle is a program. Here it meets tensors and plain containers only;
-every other name in the file becomes a placeholder that takes anything and does nothing.
+A PyTorch checkpoint is a pickle, and a pickle is a program for Python's unpickler. Here that program meets a
+machine without imports and without calls: a class or function that it names becomes a `Foreign`, a tensor
+becomes a `TensorRef` (where its numbers lie), and containers become Python's own.
 """
 
 from __future__ import annotations
 
-import pickle
-import tarfile
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, BinaryIO, NoReturn
+import pickletools
+import struct
+from collections.abc import Callable
+from typing import IO, Any
 
-import torch
-from torch import Tensor
+from conversion.values import Foreign, PickleError, Storage, is_known, is_size, made
 
-from hf_distilhubert.errors import UserError, one_line
+KEYS = (str, int, float, bool, bytes, type(None))
+# The published checkpoint needs some 10,000, optimiser included; each may cost a hundred bytes.
+MAX_INSTRUCTIONS = 1_000_000
 
 
-def unpickle(path: Path) -> tuple[Any, tuple[str, ...]]:
-    """What a file of `torch.save` holds, and the names of the objects that placeholders stand for.
+class Machine:
+    """Reads one pickle.
 
-    Raises:
-        UserError: it cannot be read as such a file.
+    Attributes:
+        foreign: names of other programs' classes and functions, in the order of the file.
+        storages: all stretches of numbers that it points to, by key.
     """
-    foreign: list[str] = []
-    try:
-        with path.open("rb") as file:
-            _refuse_other_archives(file)
-            content = torch.load(
-                file,
-                map_location="cpu",
-                # Torch's own safe reader refuses harmless objects too; this one allows less and reads them.
-                weights_only=False,
-                pickle_module=_inert_pickle(foreign),
-            )
-    except Exception as error:  # A broken or hostile file can fail anywhere in the reader.
-        named = f"; it names {', '.join(foreign)}" if foreign else ""
-        reason = one_line(error, limit=200) or type(error).__name__
-        raise UserError(
-            f"{path} cannot be read as a PyTorch checkpoint ({reason}{named}); "
-            "give the whole file as S3PRL saved it"
-        ) from error
-    return content, tuple(foreign)
+
+    def __init__(self) -> None:
+        self.foreign: dict[str, None] = {}
+        self.storages: dict[str, Storage] = {}
+        self._stack: list[Any] = []
+        self._marks: list[list[Any]] = []
+        self._memo: dict[int, Any] = {}
+
+    def load(self, source: bytes | IO[bytes]) -> Any:
+        """The value that a pickle describes; a file is left at the byte behind it.
+
+        Raises:
+            PickleError: see there; also where it asks for more than plain values.
+        """
+        self._stack, self._marks, self._memo = [], [], {}
+        try:
+            for number, (opcode, argument, _) in enumerate(pickletools.genops(source)):
+                if opcode.name == "STOP":
+                    return self._stack.pop()
+                if number == MAX_INSTRUCTIONS:
+                    raise PickleError(
+                        f"it has more than {MAX_INSTRUCTIONS} instructions, and no model needs so many"
+                    )
+                self._step(opcode.name, argument)
+        # What a damaged pickle can raise in `pickletools` and on a stack that does not hold what it should.
+        except (ValueError, TypeError, LookupError, struct.error, OverflowError, MemoryError) as error:
+            raise PickleError(str(error) or type(error).__name__) from error
+        raise PickleError("it has no end")
+
+    def _step(self, name: str, argument: Any) -> None:
+        if name in CONSTANTS:
+            self._stack.append(CONSTANTS[name])
+        elif name in LITERALS:
+            self._stack.append(argument)
+        elif name in EMPTY:
+            self._stack.append(EMPTY[name]())
+        elif name in ACTIONS:
+            ACTIONS[name](self, argument)
+        elif name not in ("PROTO", "FRAME"):
+            raise PickleError(f"the instruction {name} has no place in a checkpoint")
+
+    def _items(self) -> list[Any]:
+        """What was put on the stack since the last mark."""
+        items, self._stack = self._stack, self._marks.pop()
+        return items
+
+    def _top(self, count: int) -> list[Any]:
+        if len(self._stack) < count:
+            raise PickleError("it takes more from its stack than is there")
+        taken = self._stack[-count:]
+        del self._stack[-count:]
+        return taken
+
+    def _push(self, value: Any) -> None:
+        self._stack.append(value)
+
+    def _mark(self, _: Any) -> None:
+        self._marks.append(self._stack)
+        self._stack = []
+
+    def _pop(self, _: Any) -> None:
+        if self._stack:
+            self._stack.pop()
+        else:
+            self._items()
+
+    def _pop_mark(self, _: Any) -> None:
+        self._items()
+
+    def _append(self, items: list[Any]) -> None:
+        if isinstance(self._stack[-1], list):
+            self._stack[-1].extend(items)
+
+    def _set(self, items: list[Any]) -> None:
+        """Items of a dictionary; those of another program's object go nowhere."""
+        target = self._stack[-1]
+        if not isinstance(target, dict):
+            return
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            plain = key if _is_key(key) else Foreign("", type(key).__name__)
+            if plain in target:
+                raise PickleError(f"the key {str(plain)[:80]!r} is there twice")
+            target[plain] = value
+
+    def _dictionary(self, _: Any) -> None:
+        items = self._items()
+        self._stack.append({})
+        self._set(items)
+
+    def _memoise(self, index: int | None) -> None:
+        self._memo[len(self._memo) if index is None else index] = self._stack[-1]
+
+    def _recall(self, index: int) -> None:
+        self._stack.append(self._memo[index])
+
+    def _name(self, argument: str | None) -> None:
+        # GLOBAL has both names in one text; STACK_GLOBAL takes them from the stack.
+        module, name = argument.split(" ", 1) if argument is not None else self._top(2)
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise PickleError("a class or function without a name")
+        named = Foreign("builtins" if module == "__builtin__" else module, name)
+        if not is_known(named):
+            self.foreign[str(named)] = None
+        self._stack.append(named)
+
+    def _made(self, _: Any) -> None:
+        """What a function would have made of its arguments; only the few known ones make anything."""
+        function, arguments = self._top(2)
+        if not isinstance(function, Foreign) or not isinstance(arguments, tuple):
+            raise PickleError("it calls what is no function")
+        self._stack.append(made(function, arguments))
+
+    def _made_with_names(self, _: Any) -> None:
+        self._top(1)
+        self._made(None)
+
+    def _instance(self, argument: Any) -> None:
+        """The oldest way to make an object (INST, OBJ)."""
+        items = self._items()
+        if argument is None:
+            self._stack.append(items.pop(0))
+        else:
+            self._name(argument)
+        self._stack.append(tuple(items))
+        self._made(None)
+
+    def _state(self, _: Any) -> None:
+        """Attributes of an object, which is not there to take them."""
+        self._top(1)
+
+    def _storage(self, argument: Any) -> None:
+        words = self._top(1)[0] if argument is None else argument
+        if not isinstance(words, tuple) or len(words) < 5 or words[0] != "storage":
+            raise PickleError("it points outside itself, and not to a tensor's numbers")
+        _, kind, key, _, size = words[:5]
+        if len(words) > 5 and words[5] is not None:
+            raise PickleError("a tensor is a view of another storage, as only very old files have")
+        if not isinstance(kind, Foreign) or not is_size(size):
+            raise PickleError("a storage without type or size")
+        storage = Storage(str(key), kind.name, size)
+        if self.storages.setdefault(storage.key, storage) != storage:
+            raise PickleError(f"the storage {storage.key[:40]!r} has two types or sizes")
+        self._stack.append(storage)
 
 
-class Placeholder:
-    """Stands for an object of another program: takes whatever the file gives it, and does nothing."""
-
-    name = ""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
-
-    def __call__(self, *args: Any) -> Placeholder:
-        """Itself: a bound method is pickled as a call of `getattr`, whose result may be called in turn."""
-        return self
-
-    def __setstate__(self, state: Any) -> None: ...
-
-    def __setitem__(self, key: Any, value: Any) -> None: ...
-
-    def append(self, value: Any) -> None:
-        """Items of a list that this is not."""
-
-    def extend(self, values: Any) -> None:
-        """Items of a list that this is not."""
-
-    def add(self, value: Any) -> None:
-        """Items of a set that this is not."""
+def _is_key(value: Any) -> bool:
+    return isinstance(value, KEYS) and not (isinstance(value, int) and abs(value) >= 2**63)
 
 
-class _PlainDict(dict[Any, Any]):
-    """Stands for `OrderedDict`, `defaultdict`, `EasyDict` and `Namespace`: only its items are kept."""
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*(arg for arg in args if isinstance(arg, list | dict)))
-
-    def __setstate__(self, state: Any) -> None: ...
-
-
-class _TensorRebuilder:
-    """`torch._utils._rebuild_tensor`, without the hooks and metadata that a file may add."""
-
-    __slots__ = ()
-
-    def __call__(self, storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
-        tensor: Tensor = torch._utils._rebuild_tensor(storage, offset, size, stride)
-        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            raise pickle.UnpicklingError(f"a tensor of shape {tuple(size)} claims more than the file holds")
-        return tensor
-
-    def __setstate__(self, state: Any) -> NoReturn:
-        raise pickle.UnpicklingError("the file tries to change how tensors are made")
-
-
-class _ParameterRebuilder(_TensorRebuilder):
-    """`torch._utils._rebuild_parameter`: the tensor itself."""
-
-    __slots__ = ()
-
-    def __call__(self, data: Any, *_: Any) -> Any:
-        return data
-
-
-_PLAIN_TYPES = {kind.__name__: kind for kind in (list, dict, set, frozenset, tuple, int, float, bool, str)}
-_KNOWN: dict[tuple[str, str], Any] = {
-    ("torch._utils", "_rebuild_tensor"): _TensorRebuilder(),
-    ("torch._utils", "_rebuild_tensor_v2"): _TensorRebuilder(),
-    ("torch._utils", "_rebuild_parameter"): _ParameterRebuilder(),
-    ("collections", "OrderedDict"): _PlainDict,
-    ("collections", "defaultdict"): _PlainDict,
-    ("easydict", "EasyDict"): _PlainDict,
-    ("argparse", "Namespace"): _PlainDict,
-    **{("builtins", name): kind for name, kind in _PLAIN_TYPES.items()},
-    **{("__builtin__", name): kind for name, kind in _PLAIN_TYPES.items()},
+CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+LITERALS = {
+    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+    *("UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "STRING", "BINSTRING", "SHORT_BINSTRING"),
+    *("SHORT_BINBYTES", "BINBYTES", "BINBYTES8"),
 }
-
-
-def _inert_pickle(foreign: list[str]) -> Any:
-    """A module in the likeness of `pickle` for `torch.load`; names it does not know are added to `foreign`.
-
-    `torch.load` puts a class of its own on top, which takes the names of storages away before they come here.
-    """
-
-    class Unpickler(pickle.Unpickler):
-        def find_class(self, module: str, name: str) -> Any:
-            if (module, name) in _KNOWN:
-                return _KNOWN[module, name]
-            full_name = one_line(f"{module}.{name}", limit=100)
-            if full_name not in foreign:
-                foreign.append(full_name)
-            return type("Foreign", (Placeholder,), {"name": full_name})
-
-    def load(file: BinaryIO, **kwargs: Any) -> Any:
-        return Unpickler(file, **kwargs).load()
-
-    return SimpleNamespace(__name__="inert_pickle", Unpickler=Unpickler, load=load)
-
-
-def _refuse_other_archives(file: BinaryIO) -> None:
-    """`torch.load` hands TorchScript to its compiler and unpacks tar files to disk; neither is S3PRL's."""
-    zipped = file.read(4) == b"PK\x03\x04"
-    file.seek(0)
-    if zipped and "constants.pkl" in torch._C.PyTorchFileReader(file).get_all_records():
-        raise ValueError("it is a TorchScript program")
-    if not zipped and tarfile.is_tarfile(file):
-        raise ValueError("it is a tar archive")
-    file.seek(0)
+EMPTY: dict[str, Callable[[], Any]] = {
+    "EMPTY_DICT": dict,
+    "EMPTY_LIST": list,
+    "EMPTY_SET": list,
+    "EMPTY_TUPLE": tuple,
+}
+ACTIONS: dict[str, Callable[[Machine, Any], None]] = {
+    "MARK": Machine._mark,
+    "POP": Machine._pop,
+    "POP_MARK": Machine._pop_mark,
+    "DUP": lambda machine, _: machine._push(machine._stack[-1]),
+    "TUPLE": lambda machine, _: machine._push(tuple(machine._items())),
+    "TUPLE1": lambda machine, _: machine._push(tuple(machine._top(1))),
+    "TUPLE2": lambda machine, _: machine._push(tuple(machine._top(2))),
+    "TUPLE3": lambda machine, _: machine._push(tuple(machine._top(3))),
+    "LIST": lambda machine, _: machine._push(machine._items()),
+    "FROZENSET": lambda machine, _: machine._push(machine._items()),
+    "APPEND": lambda machine, _: machine._append(machine._top(1)),
+    "APPENDS": lambda machine, _: machine._append(machine._items()),
+    "ADDITEMS": lambda machine, _: machine._append(machine._items()),
+    "DICT": Machine._dictionary,
+    "SETITEM": lambda machine, _: machine._set(machine._top(2)),
+    "SETITEMS": lambda machine, _: machine._set(machine._items()),
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), Machine._memoise),
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), Machine._recall),
+    **dict.fromkeys(("GLOBAL", "STACK_GLOBAL"), Machine._name),
+    **dict.fromkeys(("REDUCE", "NEWOBJ"), Machine._made),
+    "NEWOBJ_EX": Machine._made_with_names,
+    **dict.fromkeys(("INST", "OBJ"), Machine._instance),
+    "BUILD": Machine._state,
+    **dict.fromkeys(("PERSID", "BINPERSID"), Machine._storage),
+}

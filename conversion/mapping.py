@@ -47,19 +47,19 @@ class Row:
         return Row(self.hugging_face, self.s3prl, self.hugging_face_shape, self.s3prl_shape, self.transposed)
 
 
-def table(config: Any, heads: Heads | None) -> tuple[Row, ...]:
-    """Every tensor of a student.
+def table(config: Any, heads: Heads | None) -> Iterator[Row]:
+    """Every tensor of a student, one after the other: a config from a stranger may speak of any number.
 
     Args:
         config: the student's `HubertConfig`.
         heads: its prediction heads, `None` for a student without them.
     """
-    rows = [*_front_end(config), *_encoder(config)]
+    yield from _front_end(config)
+    yield from _encoder(config)
     if has_projection(config):
-        rows.extend(_affine(*PROJECTION, config.hidden_size, config.conv_dim[-1]))
+        yield from _affine(*PROJECTION, config.hidden_size, config.conv_dim[-1])
     if heads is not None:
-        rows.extend(_heads(config.hidden_size, heads))
-    return tuple(rows)
+        yield from _heads(config.hidden_size, heads)
 
 
 def has_projection(config: Any) -> bool:
@@ -95,30 +95,32 @@ def to_s3prl(weights: Mapping[str, Tensor], config: Any, heads: Heads | None) ->
                     f"tensor {name!r} is not the identity, and S3PRL's format cannot hold a projection where "
                     f"front end and encoder are both {config.hidden_size} wide; choose another hidden size"
                 )
-    return _move(kept, tuple(row.flipped for row in table(config, heads)))
+    return _move(kept, (row.flipped for row in table(config, heads)))
 
 
 def _identity(size: int) -> dict[str, Tensor]:
     return {f"{PROJECTION[1]}.weight": torch.eye(size), f"{PROJECTION[1]}.bias": torch.zeros(size)}
 
 
-def _move(weights: Mapping[str, Tensor], rows: tuple[Row, ...]) -> dict[str, Tensor]:
+def _move(weights: Mapping[str, Tensor], rows: Iterator[Row]) -> dict[str, Tensor]:
     """Rename and reshape along `rows`, read from left to right; every tensor must have exactly one row."""
-    expected = {row.s3prl: row.s3prl_shape for row in rows}
-    for name in weights:
-        if name not in expected:
-            raise UserError(
-                f"unknown tensor {name!r}; the config asks for {len(expected)} tensors, such as "
-                f"{next(iter(expected))!r}: give a checkpoint whose config and weights belong together"
-            )
-    for name, shape in expected.items():
-        if name not in weights:
+    left, moved = dict(weights), {}
+    for row in rows:
+        name, shape = row.s3prl, row.s3prl_shape
+        if name not in left:
             raise UserError(f"tensor {name!r} is missing; expected one of shape {shape}")
-        if tuple(weights[name].shape) != shape:
-            raise UserError(f"tensor {name!r} has shape {tuple(weights[name].shape)}; expected {shape}")
-        if not torch.isfinite(weights[name]).all():
+        tensor = left.pop(name)
+        if tuple(tensor.shape) != shape:
+            raise UserError(f"tensor {name!r} has shape {tuple(tensor.shape)}; expected {shape}")
+        if not torch.isfinite(tensor).all():
             raise UserError(f"tensor {name!r} holds values that are not finite; expected finite numbers only")
-    return {row.hugging_face: _reshape(weights[row.s3prl], row) for row in rows}
+        moved[row.hugging_face] = _reshape(tensor, row)
+    if left:
+        raise UserError(
+            f"unknown tensor {next(iter(left))!r}; the config asks for {len(moved)} tensors, such as "
+            f"{next(iter(weights))!r}: give a checkpoint whose config and weights belong together"
+        )
+    return moved
 
 
 def _reshape(tensor: Tensor, row: Row) -> Tensor:

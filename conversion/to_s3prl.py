@@ -1,6 +1,8 @@
 """A student's Transformers folder becomes a checkpoint of S3PRL's distiller: `python -m conversion.to_s3prl`.
 
-S3PRL's `distiller_local` loads the file, so a student can be put through its SUPERB tasks.
+S3PRL's `distiller_local` loads the file, so a student can be put through its SUPERB tasks. These add up all
+hidden states, the heads' predictions among them, unless told which one to take: where teacher and student
+differ in width there is no such sum, and `-s paper` takes the student's last layer.
 """
 
 from __future__ import annotations
@@ -106,7 +108,8 @@ def main() -> None:
     """Read the command line, export, and say what came out."""
     parser = argument_parser(
         "python -m conversion.to_s3prl",
-        "Write a student's folder as a checkpoint that S3PRL's distiller loads.",
+        "Write a student's folder as a checkpoint that S3PRL's distiller loads. Where its heads predict\n"
+        "another width than the student's own, run SUPERB with `-s paper`: it cannot add up both.",
         EXAMPLES,
     )
     parser.add_argument("model_dir", help="a folder, or a name on the Hub")

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from finetune.vocabulary import build_processor, unknown_characters
+from hf_distilhubert.ctc import ctc_settings, reset_head
 from hf_distilhubert.errors import UserError, one_line
 from hf_distilhubert.loading import load, load_model
-from hf_distilhubert.students import NO_MASKING
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ def load_recogniser(source: str, texts: Sequence[str]) -> Recogniser:
         source,
         allow_missing=("lm_head.",) if new_head else (),
         ignore_mismatched_sizes=new_head,  # it may have another size than the old one
-        **_ctc_settings(processor.tokenizer),
+        **ctc_settings(processor.tokenizer),
     )
     if new_head:
-        _reset(model.lm_head, model.config.initializer_range)
+        reset_head(model.lm_head, model.config.initializer_range)
     return _ready(Recogniser(model, processor, new_head))
 
 
@@ -69,9 +69,7 @@ def fresh_recogniser(config_file: str | Path, texts: Sequence[str]) -> Recognise
     processor = build_processor(texts, do_normalize=False)
     try:
         values = json.loads(Path(config_file).read_text(encoding="utf-8"))
-        config = AutoConfig.for_model(
-            **{"model_type": "hubert"} | values | _ctc_settings(processor.tokenizer)
-        )
+        config = AutoConfig.for_model(**{"model_type": "hubert"} | values | ctc_settings(processor.tokenizer))
         model = AutoModelForCTC.from_config(config)
     # Transformers' strict configs raise a class of their own for values of a wrong type.
     except Exception as error:
@@ -96,29 +94,6 @@ def _own_processor(source: str, config: Any, texts: Sequence[str]) -> Any | None
         return None
     processor.feature_extractor.return_attention_mask = True
     return processor
-
-
-def _ctc_settings(tokenizer: Any) -> dict[str, Any]:
-    """What the model's config must say: the head from the tokenizer, and no setting that harms CTC.
-
-    The sum over a batch would tie the learning rate to its size; LayerDrop and SpecAugment (which fails on
-    clips under ten frames) take more from a model of two layers than they give.
-    """
-    return {
-        "vocab_size": len(tokenizer),
-        "pad_token_id": tokenizer.pad_token_id,
-        "ctc_loss_reduction": "mean",
-        "ctc_zero_infinity": True,
-        **NO_MASKING,
-    }
-
-
-def _reset(head: Any, deviation: float) -> None:
-    """Start an output layer from nothing, also one of the right size that belongs to other characters."""
-    import torch
-
-    torch.nn.init.normal_(head.weight, std=deviation)
-    torch.nn.init.zeros_(head.bias)
 
 
 def _ready(recogniser: Recogniser) -> Recogniser:

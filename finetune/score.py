@@ -51,7 +51,7 @@ def score(
     """
     from finetune.comparison import compare
     from finetune.data import normalise_transcripts
-    from finetune.vocabulary import keeps_case
+    from hf_distilhubert.ctc import keeps_case
     from hf_distilhubert.folders import check_new, new_folder
     from hf_distilhubert.provenance import short_name, write_json
     from hf_distilhubert.speech_data import load_clips, write_skipped

@@ -185,7 +185,7 @@ def _save(
     result: FinetuneResult,
 ) -> None:
     from finetune.arguments import changed
-    from finetune.vocabulary import save_processor, tokens_of
+    from hf_distilhubert.ctc import save_processor, tokens_of
     from hf_distilhubert.loading import quiet_transformers
     from hf_distilhubert.provenance import record, short_name
 

@@ -61,18 +61,28 @@ def load(loader: Any, source: str | Path, **kwargs: Any) -> Any:
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Silence the libraries' bars, load reports and retries: callers check for themselves what was loaded."""
-    from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging
 
-    hub_level = hub_logging.get_verbosity()
-    hub_logging.set_verbosity_error()
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
+        with quiet_hub():
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def quiet_hub() -> Iterator[None]:
+    """Silence the Hub client's line about each time that it tries again; its download bars stay."""
+    from huggingface_hub.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
         yield
     finally:
         logging.set_verbosity(level)
-        hub_logging.set_verbosity(hub_level)
-        if bar:
-            logging.enable_progress_bar()

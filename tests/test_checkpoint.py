@@ -98,7 +98,7 @@ def test_a_pickle_cannot_change_the_functions_that_rebuild_tensors(tmp_path: Pat
     head = b"".join(pickle.dumps(part, protocol=2) for part in (0x1950A86A20F9469CFC6C, 1001, {}))
     path = tmp_path / "poison.ckpt"
     path.write_bytes(head + poison)
-    with pytest.raises(UserError, match="how tensors are made"):
+    with pytest.raises(UserError, match="cannot be read"):
         read_checkpoint(path)
     assert not hasattr(torch._utils._rebuild_tensor_v2, "evil")
 
@@ -137,11 +137,11 @@ def test_namespaces_dictionaries_and_parameters_are_plain_and_need_no_warning(
         (content(Distiller=None), "'Distiller' is a NoneType"),
         (content(Config={}), "Config\\['distiller'\\]"),
         (content(Config={"distiller": {"dropout": float("nan")}}), r"\['dropout'\] holds a float"),
-        (content(Config={"distiller": {"dropout": torch.ones(1)}}), r"\['dropout'\] holds a Tensor"),
+        (content(Config={"distiller": {"dropout": torch.ones(1)}}), r"\['dropout'\] holds a tensor of shape"),
         (content(Distiller={"a": torch.ones(2, dtype=torch.float64)}), "'a' is torch.float64"),
         (content(Distiller={"a": 3}), "'a' is a int"),
         (content(Distiller={"a": torch.ones(1), "module.a": torch.ones(1)}), "'a' is there twice"),
-        (content(Distiller={"a": torch.ones(1).expand(10**6)}), "claims more than the file holds"),
+        (content(Distiller={"a": torch.ones(1).expand(10**6)}), "claim more than the file holds"),
     ],
 )
 def test_a_file_that_is_no_checkpoint_is_told_what_it_lacks(tmp_path: Path, state: Any, message: str) -> None:
@@ -157,7 +157,7 @@ def test_archives_that_torch_would_run_or_unpack_are_refused(tmp_path: Path) -> 
     archive = tmp_path / "archive.ckpt"
     with tarfile.open(archive, "w") as tar:
         tar.addfile(tarfile.TarInfo("storages"), io.BytesIO())
-    with pytest.raises(UserError, match="tar archive"):
+    with pytest.raises(UserError, match="neither of torch's two formats"):
         read_checkpoint(archive)
 
 

@@ -40,7 +40,8 @@ from finetune.recogniser import load_recogniser
 from finetune.score import score
 from finetune.settings import FinetuneConfig
 from finetune.train import FinetuneResult, main, train
-from finetune.vocabulary import build_processor, tokens_of
+from finetune.vocabulary import build_processor
+from hf_distilhubert.ctc import tokens_of
 from hf_distilhubert.errors import UserError, run_command
 from hf_distilhubert.speech_data import Clip, load_clips
 from hf_distilhubert.transcribe import Transcriber

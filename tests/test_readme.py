@@ -61,6 +61,7 @@ def test_every_command_and_snippet_of_the_readme_runs(spoken, tmp_path):
     export(tmp_path / "ntu-spml" / "distilhubert", tmp_path / "distilhubert_ls960_4-8-12.ckpt")
     spoken.rename(tmp_path / "recordings")
     soundfile.write(tmp_path / "speech.wav", np.random.default_rng(0).uniform(-0.1, 0.1, 16_000), 16_000)
+    (tmp_path / "vocab.json").write_text('{"<pad>": 0, "<unk>": 1, "|": 2, "a": 3}')
     (tmp_path / "runs").mkdir()
     assert len(commands()) >= 7
     for arguments in commands():

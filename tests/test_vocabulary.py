@@ -12,15 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoProcessor, Wav2Vec2CTCTokenizer
 
-from finetune.vocabulary import (
-    build_processor,
-    decode_labels,
-    keeps_case,
-    normalise_text,
-    save_processor,
-    tokens_of,
-    unknown_characters,
-)
+from finetune.vocabulary import build_processor, decode_labels, normalise_text, unknown_characters
+from hf_distilhubert.ctc import keeps_case, save_processor, tokens_of
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 SENTENCES = [
