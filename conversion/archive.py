@@ -90,6 +90,13 @@ def open_archive(path: Path) -> Iterator[Archive]:
     Raises:
         UserError: it cannot be read as such a file.
     """
+    if not path.is_file():
+        kind = "a folder or a device" if path.exists() else "no file"
+        raise UserError(f"{path} is {kind}; give a checkpoint of S3PRL's distiller")
+    if path.suffix == ".safetensors":
+        raise UserError(f"{path} is in Transformers' format already; give the checkpoint that S3PRL saved")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path} cannot be read as a PyTorch checkpoint (it is empty); give the whole file")
     with ExitStack() as stack:
         with _damage_told(path):
             file = stack.enter_context(path.open("rb"))
@@ -180,11 +187,12 @@ def _open_legacy(path: Path, data: mmap.mmap) -> Archive:
     stream = cast(IO[bytes], data)
     if not _is_legacy(stream):
         raise PickleError("it is in neither of torch's two formats")
-    if Machine().load(stream).get("little_endian") is not True:
-        raise PickleError("it was written by a big-endian machine")
+    system = Machine().load(stream)
+    if not isinstance(system, dict) or system.get("little_endian") is not True:
+        raise PickleError("it was not written by a little-endian machine")
     machine = Machine()
     content, keys = machine.load(stream), Machine().load(stream)
-    offsets = _offsets(data, [machine.storages[str(key)] for key in keys])
+    offsets = _offsets(data, [machine.storages[key] for key in keys])
     return Archive(path, content, tuple(machine.foreign), _LegacyNumbers(data, offsets))
 
 

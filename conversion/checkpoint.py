@@ -29,23 +29,20 @@ class Checkpoint:
     """What S3PRL's file holds.
 
     Attributes:
+        path: the file.
         weights: the distiller's state dict in float32, without the prefix of `DataParallel`.
-        config: its `Config`, plain values only.
+        distiller: the settings of the model, its `Config['distiller']`; plain values only.
         step: the training step it was saved at, 0 where it does not say.
         foreign: names of other programs' objects that were left out.
         sha256: of the file.
     """
 
+    path: Path
     weights: dict[str, Tensor]
-    config: dict[str, Any]
+    distiller: dict[str, Any]
     step: int
     foreign: tuple[str, ...]
     sha256: str
-
-    @property
-    def distiller(self) -> dict[str, Any]:
-        """The settings of the model."""
-        return dict(self.config["distiller"])
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -55,17 +52,15 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         UserError: there is no such file, or it is not such a checkpoint.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"there is no file {path}; give a checkpoint of S3PRL's distiller")
     with open_archive(path) as archive:
         config = _part(path, archive.content, "Config")
         if not isinstance(config.get("distiller"), dict):
             raise UserError(f"{path} has no settings under Config['distiller']; expected S3PRL's distiller")
-        step = archive.content.get("Step", 0)
         checkpoint = Checkpoint(
+            path=path,
             weights=_weights(path, archive, _part(path, archive.content, "Distiller")),
-            config=_plain(config, f"{path}: Config", iter(range(MAX_VALUES))),
-            step=step if isinstance(step, int) and 0 <= step < 2**63 else 0,
+            distiller=_plain(config["distiller"], f"{path}: Config['distiller']", iter(range(MAX_VALUES))),
+            step=_step(archive.content.get("Step")),
             foreign=tuple(one_line(name, limit=100) for name in archive.foreign),
             sha256=file_sha256(path),
         )
@@ -119,8 +114,9 @@ def write_checkpoint(
         with partial.open("wb") as file:
             torch.save(content, file)
         partial.replace(target)
-    except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror}; choose another output file") from error
+    except (OSError, RuntimeError) as error:  # torch's zip writer has the latter for a full disk
+        reason = one_line(getattr(error, "strerror", None) or error, limit=200)
+        raise UserError(f"cannot write {target}: {reason}; choose another output file") from error
     finally:
         if partial.exists():
             partial.unlink()
@@ -138,6 +134,12 @@ def check_new_file(path: str | Path, *, overwrite: bool = False) -> None:
         raise UserError(f"{target} is a folder; give the name of a new file, such as student.ckpt")
     if target.exists() and not overwrite:
         raise UserError(f"{target} exists already; choose another name, or give --overwrite to replace it")
+
+
+def _step(value: Any) -> int:
+    """The training step, 0 where the file does not say it as a whole number."""
+    whole = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
+    return int(value) if whole and 0 <= value < 2**63 else 0
 
 
 def _part(path: Path, content: Any, key: str) -> dict[Any, Any]:
@@ -169,6 +171,7 @@ def _kind(content: dict[Any, Any]) -> str:
 def _weights(path: Path, archive: Archive, state: dict[Any, Any]) -> dict[str, Tensor]:
     """The state dict in float32; a name that is there twice is refused."""
     weights: dict[str, Tensor] = {}
+    storages: set[str] = set()
     left = path.stat().st_size
     for key, reference in state.items():
         name = str(key).removeprefix("module.")
@@ -185,7 +188,10 @@ def _weights(path: Path, archive: Archive, state: dict[Any, Any]) -> dict[str, T
             raise UserError(
                 f"{path}: its tensors up to {name!r} claim more than the file holds; give a whole file"
             )
-        weights[name] = archive.tensor(reference).float()
+        tensor = archive.tensor(reference).float()
+        # Tensors that share their numbers in the file part here: safetensors has no such thing.
+        weights[name] = tensor.clone() if reference.storage.key in storages else tensor
+        storages.add(reference.storage.key)
     return weights
 
 

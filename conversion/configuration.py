@@ -5,13 +5,12 @@ S3PRL's keys and defaults are those of `DistillerConfig` (`s3prl/upstream/distil
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from itertools import groupby
-from typing import Any
+from typing import Any, TypeGuard
 
 from transformers import HubertConfig
 
+from conversion.conv_layers import PAPER_CONV_LAYERS, format_conv_layers, parse_conv_layers
 from conversion.mapping import Heads
 from hf_distilhubert.errors import UserError
 from hf_distilhubert.students import NO_MASKING
@@ -33,7 +32,8 @@ DROPOUTS = {
 NORMS = {"default": "group", "layer_norm": "layer"}
 # Functions that both sides know under the same name.
 ACTIVATIONS = ("gelu", "relu", "gelu_accurate", "tanh", "linear")
-PAPER_CONV_LAYERS = "[(512,10,5)] + [(512,3,2)] * 4 + [(512,2,2)] * 2"
+# What S3PRL takes it for; Transformers' function of this name is another.
+ALIASES = {"gelu_fast": "gelu_accurate"}
 # What S3PRL's distiller always is.
 FIXED: dict[str, Any] = {
     "conv_bias": False,
@@ -45,11 +45,14 @@ FIXED: dict[str, Any] = {
 # Training settings that S3PRL lacks. Without masking Transformers creates no (untrained) mask vector.
 WITHOUT: dict[str, Any] = {"feat_proj_dropout": 0.0, "final_dropout": 0.0}
 LARGEST = 100_000
-MAX_CONV_LAYERS = 100
+MAX_LAYERS = 100
 
 
 def from_distiller(distiller: Mapping[str, Any]) -> tuple[HubertConfig, Heads | None]:
     """The student that S3PRL's settings describe, and its prediction heads.
+
+    Numbers may be given as S3PRL's casts take them (`2`, `2.0`, `"2"`). What only training knows and the
+    config has no place for (`extractor_dropout`, `encoder_layerdrop`, `feature_grad_mult`) is left out.
 
     Raises:
         UserError: a setting is impossible, or one that Transformers cannot express.
@@ -62,9 +65,15 @@ def from_distiller(distiller: Mapping[str, Any]) -> tuple[HubertConfig, Heads | 
         values[ours] = _rate(distiller, key, rate)
     layers = parse_conv_layers(distiller.get("extractor_conv_feature_layers", PAPER_CONV_LAYERS))
     values["conv_dim"], values["conv_kernel"], values["conv_stride"] = map(list, zip(*layers, strict=True))
+    if values["num_hidden_layers"] > MAX_LAYERS:
+        raise UserError(
+            f"the checkpoint's config has encoder_layers = {values['num_hidden_layers']}; "
+            f"allowed: 1 to {MAX_LAYERS}"
+        )
     values["feat_extract_norm"] = NORMS[_one_of(distiller, "extractor_mode", "default", tuple(NORMS))]
     values["do_stable_layer_norm"] = _one_of(distiller, "layer_norm_first", False, (False, True))
-    values["hidden_act"] = _one_of(distiller, "activation_fn", "gelu", ACTIVATIONS)
+    activation = _one_of(distiller, "activation_fn", "gelu", (*ACTIVATIONS, *ALIASES))
+    values["hidden_act"] = ALIASES.get(activation, activation)
     for key in ("encoder_attention_heads", "conv_pos_groups"):
         if values["hidden_size"] % values[SIZES[key][0]]:
             raise UserError(
@@ -124,43 +133,6 @@ def _without_heads(config: HubertConfig) -> dict[str, Any]:
     return {**modes, "n_tasks": number, "pred_layer_id": list(range(number))}
 
 
-def parse_conv_layers(text: object) -> list[tuple[int, int, int]]:
-    """Size, kernel and stride of each convolution, from a text such as `[(512,10,5)] + [(512,3,2)] * 4`.
-
-    S3PRL hands this text to `eval`; here it is a sum of lists of one triple, repeated or not, nothing else.
-
-    Raises:
-        UserError: it is anything else.
-    """
-    number = r" *([1-9][0-9]{0,4}) *"
-    term = re.compile(rf" *\[ *\({number},{number},{number}\) *\] *(?:\* *([1-9][0-9]?) *)?")
-    layers: list[tuple[int, int, int]] = []
-    for part in text.split("+") if isinstance(text, str) else [""]:
-        match = term.fullmatch(part)
-        if match is None:
-            raise UserError(
-                f"the checkpoint's config has extractor_conv_feature_layers = {str(text)[:100]!r}; "
-                f"expected a text such as {PAPER_CONV_LAYERS!r}"
-            )
-        size, kernel, stride, repeats = (int(group or 1) for group in match.groups())
-        layers.extend([(size, kernel, stride)] * repeats)
-        if len(layers) > MAX_CONV_LAYERS:
-            raise UserError(
-                "the checkpoint's config has extractor_conv_feature_layers of more than "
-                f"{MAX_CONV_LAYERS} convolutions; HuBERT has 7"
-            )
-    return layers
-
-
-def format_conv_layers(layers: list[tuple[int, int, int]]) -> str:
-    """The way back: a text that `parse_conv_layers` (and S3PRL) reads as these layers."""
-    terms = []
-    for (size, kernel, stride), group in groupby(layers):
-        repeats = len(list(group))
-        terms.append(f"[({size},{kernel},{stride})]" + (f" * {repeats}" if repeats > 1 else ""))
-    return " + ".join(terms)
-
-
 def _heads(distiller: Mapping[str, Any], hidden_size: int) -> Heads | None:
     """The heads that S3PRL's `DistillerModel` builds: one per predicted layer, or none at all."""
     modes = ("expand-last", "self-hidden", "none")
@@ -179,7 +151,7 @@ def _heads(distiller: Mapping[str, Any], hidden_size: int) -> Heads | None:
             f"the checkpoint's config has pred_layer_id = {layers!r} and n_tasks = {number}; "
             f"expected {number} numbers of layers"
         )
-    inner = distiller.get("out_layer_inter_dim", -1)
+    inner = _number(distiller.get("out_layer_inter_dim", -1))
     # S3PRL takes the encoder's size where the inner size is absent or negative.
     inner = hidden_size if _is_whole(inner) and inner <= 0 else _whole(distiller, "out_layer_inter_dim", -1)
     return Heads(tuple(layers), inner, _whole(distiller, "final_dim", 768))
@@ -187,6 +159,8 @@ def _heads(distiller: Mapping[str, Any], hidden_size: int) -> Heads | None:
 
 def _one_of(distiller: Mapping[str, Any], key: str, default: Any, allowed: tuple[Any, ...]) -> Any:
     value = distiller.get(key, default)
+    if isinstance(default, bool) and value in (0, 1):
+        value = bool(value)
     if type(value) is not type(default) or value not in allowed:
         raise UserError(
             f"the checkpoint's config has {key} = {value!r}, which Transformers' HuBERT cannot express; "
@@ -195,12 +169,23 @@ def _one_of(distiller: Mapping[str, Any], key: str, default: Any, allowed: tuple
     return value
 
 
-def _is_whole(value: object) -> bool:
+def _is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _number(value: object) -> object:
+    """What S3PRL's `int()` or `float()` makes of a text; a number without a fraction is a whole one."""
+    if isinstance(value, str) and len(value) <= 30:
+        for cast in (int, float):
+            try:
+                return cast(value)
+            except ValueError:
+                continue
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _whole(distiller: Mapping[str, Any], key: str, default: int) -> int:
-    value = distiller.get(key, default)
+    value = _number(distiller.get(key, default))
     if not _is_whole(value) or not 1 <= value <= LARGEST:
         raise UserError(
             f"the checkpoint's config has {key} = {value!r}; expected a whole number from 1 to {LARGEST}"
@@ -209,9 +194,7 @@ def _whole(distiller: Mapping[str, Any], key: str, default: int) -> int:
 
 
 def _rate(distiller: Mapping[str, Any], key: str, default: float) -> float:
-    value = distiller.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-        raise UserError(
-            f"the checkpoint's config has {key} = {value!r}; expected a number from 0 to less than 1"
-        )
+    value = _number(distiller.get(key, default))
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise UserError(f"the checkpoint's config has {key} = {value!r}; expected a number from 0 to 1")
     return float(value)

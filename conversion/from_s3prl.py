@@ -7,13 +7,14 @@ compared, and found to compute what S3PRL computes.
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_distilhubert.config import argument_parser
-from hf_distilhubert.errors import UserError, run_command
+from hf_distilhubert.errors import UserError, one_line, run_command
 
 if TYPE_CHECKING:
     from conversion.checkpoint import Checkpoint
@@ -90,9 +91,9 @@ def convert(
     from conversion.sources import checkpoint_file
     from conversion.students import make_student
     from hf_distilhubert.folders import check_new, new_folder
-    from hf_distilhubert.provenance import record
+    from hf_distilhubert.provenance import record, short_name
 
-    check_new(output_dir, overwrite=overwrite)
+    check_new(output_dir, overwrite=overwrite, keep=[checkpoint, ctc, *verify])
     if dtype not in DTYPES:
         raise UserError(f"dtype {dtype!r} is unknown; allowed: {', '.join(DTYPES)}")
     clips = verification_clips(verify)
@@ -103,13 +104,8 @@ def convert(
         parity = _compare(source, student.model, clips, dtype)
         result = _result(Path(output_dir), source, student, dtype, parity, verify)
         _write_account(folder, checkpoint, source, student, result)
-        settings = {
-            "checkpoint": str(checkpoint),
-            "keep_heads": keep_heads,
-            "ctc": _text(ctc),
-            "dtype": dtype,
-        }
-        settings |= {"verify": [str(path) for path in verify]}
+        names = {"checkpoint": short_name(checkpoint), "ctc": short_name(ctc)}
+        settings = names | {"keep_heads": keep_heads, "dtype": dtype, "verify": [*map(short_name, verify)]}
         record(folder, "convert", settings, _figures(result), source=checkpoint)
     return result
 
@@ -117,12 +113,16 @@ def convert(
 def _save(folder: Path, student: Student) -> None:
     """Write model and processor, read the model back and compare it bit for bit."""
     import torch
+    from safetensors import SafetensorError
 
     from hf_distilhubert.loading import load_model, quiet_transformers
 
-    with quiet_transformers():
-        student.model.save_pretrained(folder)
-    student.save_processor(folder)
+    try:
+        with quiet_transformers():
+            student.model.save_pretrained(folder)
+        student.save_processor(folder)
+    except SafetensorError as error:  # its word for a full disk
+        raise UserError(f"cannot write the weights: {one_line(error, 200)}; make room for them") from error
     saved = load_model(type(student.model), folder, dtype=student.model.dtype).state_dict()
     for name, tensor in student.model.state_dict().items():
         if not torch.equal(saved[name], tensor):
@@ -138,7 +138,11 @@ def _compare(source: Checkpoint, model: Any, clips: Any, dtype: str) -> list[Par
 
     parity = compare(source.weights, source.distiller, model.float(), clips)
     wrong = next((part for part in parity if not part.is_equal), None)
-    if dtype == "float32" and wrong is not None:
+    if wrong is not None and not math.isfinite(wrong.relative_difference):
+        raise UserError(
+            f"what {source.path} computes is not finite, from its {wrong.name} on; give a trained model"
+        )
+    if wrong is not None and dtype == "float32":
         raise RuntimeError(
             f"{wrong.name} differs from S3PRL's arithmetic by {wrong.relative_difference:.1e} of its largest "
             f"value; expected at most {TOLERANCE:.0e}"
@@ -200,10 +204,6 @@ def _figures(result: Conversion) -> dict[str, Any]:
         "vocabulary_size": result.vocabulary_size,
         "num_parameters": result.num_parameters,
     }
-
-
-def _text(path: str | Path | None) -> str | None:
-    return None if path is None else str(path)
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from conversion.values import Foreign, PickleError, Storage, is_known, is_size, 
 KEYS = (str, int, float, bool, bytes, type(None))
 # The published checkpoint needs some 10,000, optimiser included; each may cost a hundred bytes.
 MAX_INSTRUCTIONS = 1_000_000
+MAX_NAME = 500
 
 
 class Machine:
@@ -116,6 +117,8 @@ class Machine:
         self._set(items)
 
     def _memoise(self, index: int | None) -> None:
+        if index is not None and not 0 <= index < MAX_INSTRUCTIONS:
+            raise PickleError("a place in its memory that no pickle of this size has")
         self._memo[len(self._memo) if index is None else index] = self._stack[-1]
 
     def _recall(self, index: int) -> None:
@@ -124,8 +127,8 @@ class Machine:
     def _name(self, argument: str | None) -> None:
         # GLOBAL has both names in one text; STACK_GLOBAL takes them from the stack.
         module, name = argument.split(" ", 1) if argument is not None else self._top(2)
-        if not isinstance(module, str) or not isinstance(name, str):
-            raise PickleError("a class or function without a name")
+        if not isinstance(module, str) or not isinstance(name, str) or len(module) + len(name) > MAX_NAME:
+            raise PickleError("a class or function without a name, or with one that is too long")
         named = Foreign("builtins" if module == "__builtin__" else module, name)
         if not is_known(named):
             self.foreign[str(named)] = None
@@ -163,9 +166,9 @@ class Machine:
         _, kind, key, _, size = words[:5]
         if len(words) > 5 and words[5] is not None:
             raise PickleError("a tensor is a view of another storage, as only very old files have")
-        if not isinstance(kind, Foreign) or not is_size(size):
-            raise PickleError("a storage without type or size")
-        storage = Storage(str(key), kind.name, size)
+        if not isinstance(kind, Foreign) or not is_size(size) or not isinstance(key, str):
+            raise PickleError("a storage without type, name or size")
+        storage = Storage(key, kind.name, size)
         if self.storages.setdefault(storage.key, storage) != storage:
             raise PickleError(f"the storage {storage.key[:40]!r} has two types or sizes")
         self._stack.append(storage)

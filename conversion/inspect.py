@@ -143,13 +143,10 @@ def _tensors(content: Any) -> list[TensorEntry]:
 
     if not isinstance(content, dict):
         return []
-    below = [
-        entry
-        for key, value in content.items()
-        if isinstance(value, dict)
-        for entry in entries(value, f"{key}.")
-    ]
-    return entries(content, "") or below
+    # Each dictionary once: many keys may lead to the same one.
+    below = {id(value): (key, value) for key, value in content.items() if isinstance(value, dict)}
+    nested = [entry for key, value in below.values() for entry in entries(value, f"{key}.")]
+    return entries(content, "") or nested
 
 
 def report(inspection: Inspection) -> str:

@@ -12,13 +12,15 @@ import torch
 from torch import Tensor
 
 from conversion.reference import reference_parts
-from hf_distilhubert.audio import SAMPLING_RATE, read_audio
+from hf_distilhubert.audio import SAMPLING_RATE, num_frames, read_audio
 from hf_distilhubert.errors import UserError
 from hf_distilhubert.s3prl_features import student_parts
 
 TOLERANCE = 1e-5  # of the relative difference; float32 rounding alone gives a few 1e-7
 MAX_SECONDS = 15
 CLIPS_AT_A_TIME = 3
+# In one layer, of one clip: four times what the published model makes of 15 s.
+MAX_VALUES = 100_000_000
 # Length in seconds and pitch in Hz of the sounds that stand in for speech.
 VOICES = ((0.4, 110.0), (0.25, 165.0))
 
@@ -63,6 +65,7 @@ def compare(
     """
     if not waveforms:
         raise UserError("there are no clips to compare on; give one or more")
+    _check_size(model.config, waveforms)
     parities: dict[str, list[PartParity]] = {}
     for batch in _batches(waveforms):
         expected = reference_parts(weights, distiller, batch)
@@ -117,6 +120,28 @@ def _batches(waveforms: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         yield [waveforms[0]]
     for start in range(0, len(waveforms), CLIPS_AT_A_TIME):
         yield list(waveforms[start : start + CLIPS_AT_A_TIME])
+
+
+def _check_size(config: Any, waveforms: Sequence[Tensor]) -> None:
+    """Refuse clips without a frame, and a config from a stranger whose activations would fill the memory.
+
+    Raises:
+        UserError: see above.
+    """
+    longest, values = max(map(len, waveforms)), 0
+    for waveform in waveforms:
+        if num_frames(len(waveform), config.conv_kernel, config.conv_stride) < 1:
+            raise UserError(f"a clip of {len(waveform)} samples is too short for a frame; give longer ones")
+    length = longest
+    for size, kernel, stride in zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True):
+        length = (length - kernel) // stride + 1
+        values = max(values, size * length)
+    values = max(values, length * config.intermediate_size, length**2 * config.num_attention_heads)
+    if values > MAX_VALUES:
+        raise UserError(
+            f"by its config the model makes {values:.1e} numbers at once of {longest} samples, and no speech "
+            "model does; give another checkpoint"
+        )
 
 
 def _check_shapes(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from conversion.configuration import parse_conv_layers
+from conversion.conv_layers import parse_conv_layers
 
 Weights = Mapping[str, Tensor]
 Settings = Mapping[str, Any]
@@ -36,7 +36,8 @@ DEFAULTS: Settings = {
     "n_tasks": 12,
 }
 # `get_activation_fn` of `s3prl/upstream/wav2vec2/wav2vec2_model.py`.
-GELU = {"gelu": F.gelu, "gelu_accurate": partial(F.gelu, approximate="tanh")}
+APPROXIMATE = partial(F.gelu, approximate="tanh")
+GELU = {"gelu": F.gelu, "gelu_accurate": APPROXIMATE, "gelu_fast": APPROXIMATE}
 ACTIVATIONS: Settings = {**GELU, "relu": F.relu, "tanh": torch.tanh, "linear": lambda x: x}
 
 
@@ -54,7 +55,8 @@ def reference_parts(weights: Weights, distiller: Settings, waveforms: Sequence[T
         all `(batch, frame, feature)`; `predictions` `(batch, heads, frame, size)` where the model makes any;
         `frame_mask` `(batch, frame)`, true for speech.
     """
-    settings = {**DEFAULTS, **distiller}
+    # `DistillerConfig.__init__` casts every setting to the type of its default.
+    settings = {key: type(default)(distiller.get(key, default)) for key, default in DEFAULTS.items()}
     convolutions = parse_conv_layers(settings["extractor_conv_feature_layers"])
     features = _front_end(weights, settings["extractor_mode"], convolutions, waveforms)
     lengths = torch.tensor([len(waveform) for waveform in waveforms])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hf_distilhubert.errors import UserError, one_line
+from hf_distilhubert.folders import resolved
 from hf_distilhubert.loading import quiet_hub
 
 HUB = "hub:"
@@ -21,6 +22,7 @@ def checkpoint_file(source: str | Path) -> Path:
         UserError: the name has another form, there is no such file, or the Hub cannot be reached.
     """
     if not str(source).startswith(HUB):
+        resolved(source)
         return Path(source)
     repository, path, revision = _parse(str(source))
     try:

@@ -56,12 +56,15 @@ def make_student(
     Raises:
         UserError: Transformers cannot express the model, or it has no heads to keep.
     """
-    config, heads = from_distiller(source.distiller)
     if keep_heads and ctc is not None:
         raise UserError("--keep_heads goes on with distillation, --ctc with fine-tuning; give one of them")
+    try:
+        config, heads = from_distiller(source.distiller)
+        weights = to_hugging_face(source.weights, config, heads)
+    except UserError as error:
+        raise UserError(f"{source.path}: {error}") from error
     if keep_heads and heads is None:
-        raise UserError("the checkpoint has no prediction heads; leave --keep_heads out")
-    weights = to_hugging_face(source.weights, config, heads)
+        raise UserError(f"{source.path} has no prediction heads; leave --keep_heads out")
     names = {row.s3prl: row.hugging_face for row in table(config, heads)}
     if keep_heads and heads is not None:
         config.distillation = head_settings(heads.target_layers, heads.inner_size, heads.output_size)

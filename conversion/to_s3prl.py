@@ -13,6 +13,7 @@ from typing import Any
 
 from hf_distilhubert.config import argument_parser
 from hf_distilhubert.errors import UserError, run_command
+from hf_distilhubert.folders import resolved
 
 EXAMPLES = """\
   python -m conversion.to_s3prl student student.ckpt
@@ -53,6 +54,8 @@ def export(model_dir: str | Path, output: str | Path, *, overwrite: bool = False
     from conversion.mapping import to_s3prl
 
     check_new_file(output, overwrite=overwrite)
+    if Path(model_dir).is_dir() and resolved(output).is_relative_to(resolved(model_dir)):
+        raise UserError(f"{output} lies in {model_dir}, the model's folder; choose another output file")
     weights, config, heads = _load_student(model_dir)
     distiller = to_distiller(config, heads)
     weights = to_s3prl(weights, config, heads)

@@ -84,8 +84,8 @@ def made(function: Foreign, arguments: tuple[Any, ...]) -> Any:
         return _tensor(*arguments[:4])
     if name == TEXT_TO_BYTES and isinstance(arguments[0], str) and len(arguments[0]) <= 16:
         return arguments[0].encode("latin-1")
-    if name == NUMPY_TYPE:
-        return Foreign("numpy", str(arguments[0])[:10])
+    if name == NUMPY_TYPE and isinstance(arguments[0], str):
+        return Foreign("numpy", arguments[0])
     if name in NUMPY_SCALARS:
         return _number(*arguments)
     return Foreign(function.module, function.name)

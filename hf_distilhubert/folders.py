@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,8 +22,8 @@ def new_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises:
         UserError: `path` is there already and `overwrite` is not set, or it cannot be written.
     """
-    target = Path(path).absolute()
-    check_new(target, overwrite=overwrite)
+    check_new(path, overwrite=overwrite)
+    target = Path(path).resolve()
     partial, old = target.with_name(f".{target.name}.partial"), target.with_name(f".{target.name}.old")
     try:
         shutil.rmtree(partial, ignore_errors=True)
@@ -35,19 +35,33 @@ def new_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
         if target.exists():
             target.rename(old)
         partial.rename(target)
+    except OSError as error:
+        # Reading has errors of its own kind by now; this is a disk that is full, or gone.
+        reason = error.strerror or error
+        raise UserError(f"cannot write {path}: {reason}; make room, or choose another folder") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        if old.exists() and not target.exists():
+            old.rename(target)
         shutil.rmtree(old, ignore_errors=True)
 
 
-def check_new(path: str | Path, *, overwrite: bool = False) -> None:
+def check_new(path: str | Path, *, overwrite: bool = False, keep: Iterable[str | Path | None] = ()) -> None:
     """Refuse an output folder that would lose what is in it.
+
+    Args:
+        path: the output folder.
+        overwrite: whether a result that is there may be replaced.
+        keep: inputs of the command, which must not lie in the folder that it replaces.
 
     Raises:
         UserError: `path` is a file, or a folder with something in it and `overwrite` is not set, or a folder
-            that no command of this project wrote.
+            that no command of this project wrote, or one that holds an input.
     """
-    target = Path(path)
+    target = resolved(path)
+    for source in keep:
+        if source is not None and resolved(source).is_relative_to(target):
+            raise UserError(f"{source} lies in the output folder {path}; choose another output folder")
     if target.exists() and not target.is_dir():
         raise UserError(f"{target} is a file; give the name of a new folder")
     if not target.is_dir() or not any(target.iterdir()):
@@ -56,3 +70,19 @@ def check_new(path: str | Path, *, overwrite: bool = False) -> None:
         raise UserError(f"{target} exists already; choose another folder, or give --overwrite to replace it")
     if not any((target / name).is_file() for name in RESULTS):
         raise UserError(f"{target} holds other things than a result of this project; choose another folder")
+
+
+def resolved(path: str | Path) -> Path:
+    """A path without links and `..`.
+
+    Raises:
+        UserError: no file can have such a name.
+    """
+    try:
+        str(path).encode("utf-8")
+        target = Path(path).resolve()
+        target.exists()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not valid UTF-8"
+        raise UserError(f"{str(path)[:100]!r} cannot be the name of a file or folder: {reason}") from error
+    return target

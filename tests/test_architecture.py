@@ -24,7 +24,8 @@ LEAVES = {
     "conversion/mapping.py": {f"{LIBRARY}.errors"},
     "conversion/values.py": set(),
     "conversion/inert.py": {"conversion.values"},
-    "conversion/reference.py": {"conversion.configuration"},
+    "conversion/conv_layers.py": {f"{LIBRARY}.errors"},
+    "conversion/reference.py": {"conversion.conv_layers"},
 }
 SOURCES = [
     path

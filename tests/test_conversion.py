@@ -29,13 +29,8 @@ from transformers import (
 
 from conversion import mapping
 from conversion.checkpoint import read_checkpoint
-from conversion.configuration import (
-    PAPER_CONV_LAYERS,
-    format_conv_layers,
-    from_distiller,
-    parse_conv_layers,
-    to_distiller,
-)
+from conversion.configuration import from_distiller, to_distiller
+from conversion.conv_layers import PAPER_CONV_LAYERS, format_conv_layers, parse_conv_layers
 from conversion.from_s3prl import convert
 from conversion.mapping import Heads, table, to_hugging_face, to_s3prl
 from conversion.to_s3prl import export
@@ -414,13 +409,40 @@ def test_a_projection_that_s3prl_cannot_hold_is_refused() -> None:
         ("pred_layer_id", 3),
         ("out_layer_inter_dim", "wide"),
         ("final_dim", 0),
-        ("extractor_conv_feature_layers", [[512, 10, 5]]),
+        ("extractor_conv_feature_layers", [[512, 10]]),
+        ("extractor_conv_feature_layers", "[(512,4001,1)]"),
+        ("extractor_conv_feature_layers", "[(512,2,2)] * 12"),
+        ("extractor_conv_feature_layers", [[1, 1, 1]] * 101),
+        ("extractor_conv_feature_layers", "[(1,1,1)] * 99 + [(1,1,1)] * 2"),
+        ("encoder_layers", 101),
+        ("encoder_layers", "2.0"),
+        ("encoder_layers", "9" * 5000),
+        ("layer_norm_first", 2),
+        ("dropout", "nan"),
     ],
 )
 def test_a_setting_that_transformers_cannot_express_is_named(key: str, value: Any) -> None:
     distiller = to_distiller(CONFIG, HEADS)
     with pytest.raises(UserError, match=key):
         from_distiller(distiller | {key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "meant"),
+    [
+        ("encoder_layers", "2", 2),
+        ("encoder_layers", 2.0, 2),
+        ("dropout", "0.25", 0.25),
+        ("dropout", 1, 1.0),
+        ("layer_norm_first", 1, True),
+        ("out_layer_inter_dim", "6", 6),
+        ("activation_fn", "gelu_fast", "gelu_accurate"),
+    ],
+)
+def test_settings_are_cast_as_s3prl_casts_them(key: str, given: Any, meant: Any) -> None:
+    distiller = to_distiller(CONFIG, HEADS)
+    ours, expected = (from_distiller(distiller | {key: value}) for value in (given, meant))
+    assert (ours[0].to_dict(), ours[1]) == (expected[0].to_dict(), expected[1])
 
 
 def test_absent_settings_are_those_of_s3prl() -> None:
@@ -465,9 +487,14 @@ def test_a_folder_with_weights_missing_is_not_filled_up(tmp_path: Path) -> None:
         export(tmp_path / "model", tmp_path / "model.ckpt")
 
 
-@given(st.lists(st.tuples(*[st.integers(1, 99_999)] * 3), min_size=1, max_size=12))
+@given(
+    st.lists(st.tuples(st.integers(1, 99_999), st.integers(1, 4), st.integers(1, 2)), min_size=1, max_size=9)
+)
 def test_the_layer_text_is_read_as_it_was_written(layers: list[tuple[int, int, int]]) -> None:
     assert parse_conv_layers(format_conv_layers(layers)) == layers
+    # As a list, and as the text that S3PRL makes of a list.
+    assert parse_conv_layers([list(layer) for layer in layers]) == layers
+    assert parse_conv_layers(str(layers)) == layers
 
 
 def test_the_papers_layer_text_is_written_as_s3prl_writes_it() -> None:

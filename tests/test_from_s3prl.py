@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import command
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoProcessor, HubertForCTC, HubertModel
 
 from conversion.checkpoint import read_checkpoint, write_checkpoint
 from conversion.from_s3prl import convert
 from conversion.parity import TOLERANCE
+from conversion.to_s3prl import export
 from hf_distilhubert.errors import UserError
 
 TOKENS = ["<pad>", "<unk>", "|", "a", "b", "'"]
@@ -142,3 +144,53 @@ def test_a_warning_on_the_command_line_is_one_line(golden_dir: Path, tmp_path: P
     run = subprocess.run(words, capture_output=True, text=True)
     assert (run.returncode, len(run.stderr.splitlines())) == (0, 1)
     assert run.stderr.startswith("warning: ")
+
+
+def test_no_input_is_ever_in_a_folder_that_is_replaced(paper: Path, vocabulary: Path, tmp_path: Path) -> None:
+    result = convert(paper, tmp_path / "student", keep_heads=True)
+    inside = tmp_path / "student" / "source.ckpt"
+    inside.write_bytes(paper.read_bytes())
+    for arguments in ({"checkpoint": inside}, {"checkpoint": paper, "ctc": result.folder}):
+        with pytest.raises(UserError, match="lies in the output folder"):
+            convert(output_dir=result.folder, overwrite=True, **arguments)
+    with pytest.raises(UserError, match="the model's folder"):
+        export(result.folder, result.folder / "model.safetensors", overwrite=True)
+    assert inside.is_file()
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    paper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for error in (OSError(28, "No space left on device"), SafetensorError("File too large")):
+
+        def full_disk(*_: object, error: Exception = error, **__: object) -> None:
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(HubertModel, "save_pretrained", full_disk)
+            with pytest.raises(UserError, match="cannot write.*make room"):
+                convert(paper, tmp_path / "student")
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "\udcff"])
+def test_a_name_that_no_file_can_have_is_one_line(paper: Path, name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be the name"):
+        convert(paper, tmp_path / name)
+    with pytest.raises(UserError, match="cannot be the name"):
+        convert(tmp_path / name, tmp_path / "student")
+
+
+def test_a_link_is_written_through(paper: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    for overwrite in (False, True):
+        convert(paper, tmp_path / "link", overwrite=overwrite)
+        assert (tmp_path / "real" / "model.safetensors").is_file()
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
+
+
+def test_settings_say_no_path_of_this_machine(paper: Path, tmp_path: Path) -> None:
+    convert(paper, tmp_path / "student")
+    for file in (tmp_path / "student").iterdir():
+        if file.suffix != ".safetensors":
+            assert str(paper.parent) not in file.read_text()

@@ -14,7 +14,8 @@ from conftest import ROOT
 from transformers import HubertConfig
 
 from conversion.checkpoint import write_checkpoint
-from conversion.configuration import PAPER_CONV_LAYERS, from_distiller
+from conversion.configuration import from_distiller
+from conversion.conv_layers import PAPER_CONV_LAYERS
 
 # `Config["distiller"]` of the published model, as S3PRL's yaml says, with the layers that it predicts.
 SETTINGS = {

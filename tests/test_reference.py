@@ -100,8 +100,9 @@ def test_the_defaults_are_those_that_a_conversion_takes_for_granted() -> None:
 
 def test_every_activation_that_a_conversion_allows_is_here_and_differs(golden_dir: Path) -> None:
     source, clips = read_checkpoint(golden_dir / "conversion" / "paper.ckpt"), [torch.randn(4_000)]
-    assert set(ACTIVATIONS) == set(configuration.ACTIVATIONS)
-    outputs = {name: parts_of(source, clips, activation_fn=name)["hidden_states.2"] for name in ACTIVATIONS}
+    assert set(ACTIVATIONS) == {*configuration.ACTIVATIONS, *configuration.ALIASES}
+    names = configuration.ACTIVATIONS
+    outputs = {name: parts_of(source, clips, activation_fn=name)["hidden_states.2"] for name in names}
     for name, output in outputs.items():
         assert output.isfinite().all()
         assert [other for other in outputs if torch.equal(outputs[other], output)] == [name]
