@@ -32,7 +32,7 @@ def main() -> None:
 
     from hf_distilhubert.batches import LengthBatches
     from hf_distilhubert.distillation_data import Collator
-    from hf_distilhubert.pretraining import Objective
+    from hf_distilhubert.pretraining import TeacherLoss
     from hf_distilhubert.speech_data import load_clips
     from hf_distilhubert.students import student_from_teacher
     from hf_distilhubert.teachers import load_teacher
@@ -42,7 +42,7 @@ def main() -> None:
     lengths = [len(waveform) for waveform in waveforms]
     teacher = load_teacher(arguments.teacher, [2, 4, 6], 2)
     student = student_from_teacher(teacher.model, [2, 4, 6])
-    objective = Objective(teacher, cosine_weight=1.0)
+    loss_function = TeacherLoss(teacher, student.objective)
     collator = Collator(student.config.conv_kernel, student.config.conv_stride, pad_multiple=3_200)
 
     def speech_per_second(batches: Iterable[Sequence[int]]) -> float:
@@ -50,7 +50,7 @@ def main() -> None:
         for clips in batches:
             batch = collator([waveforms[clip] for clip in clips])
             started = time.perf_counter()
-            objective(student, batch)[0].backward()
+            loss_function(student, batch)[0].backward()
             seconds += time.perf_counter() - started
             samples += int(batch["attention_mask"].sum())
         return samples / 16_000 / seconds

@@ -75,6 +75,7 @@ def _load_student(model_dir: str | Path) -> tuple[dict[str, Any], Any, Any]:
     from conversion.mapping import Heads
     from hf_distilhubert.heads import HubertForLayerDistillation, distillation_settings
     from hf_distilhubert.loading import load
+    from hf_distilhubert.objective import PAPER_OBJECTIVE
 
     config = load(AutoConfig, model_dir)
     architecture = (getattr(config, "architectures", None) or [""])[0]
@@ -87,6 +88,10 @@ def _load_student(model_dir: str | Path) -> tuple[dict[str, Any], Any, Any]:
         weights = _load_weights(HubertModel, model_dir)
         return {f"hubert.{name}": tensor for name, tensor in weights.items()}, config, None
     settings = distillation_settings(config)
+    if settings["objective"] != PAPER_OBJECTIVE:
+        # S3PRL's heads all predict a layer of the teacher from the student's last one; others have no place.
+        weights = _load_weights(HubertForLayerDistillation, model_dir)
+        return {name: weights[name] for name in weights if name.startswith("hubert.")}, config, None
     heads = Heads(tuple(settings["target_layers"]), settings["head_inner_size"], settings["head_output_size"])
     return _load_weights(HubertForLayerDistillation, model_dir), config, heads
 

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from hf_distilhubert.distill import DistillConfig
     from hf_distilhubert.errors import UserError
     from hf_distilhubert.heads import HubertForLayerDistillation
     from hf_distilhubert.objective import distillation_loss
+    from hf_distilhubert.settings import DistillConfig
     from hf_distilhubert.students import student_from_teacher
     from hf_distilhubert.transcribe import Transcriber
 
 # torch and transformers take seconds to import, so every name is fetched when it is first used (PEP 562).
 _HOME_OF = {
-    "DistillConfig": "distill",
+    "DistillConfig": "settings",
     "HubertForLayerDistillation": "heads",
     "Transcriber": "transcribe",
     "UserError": "errors",

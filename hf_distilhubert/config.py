@@ -32,7 +32,12 @@ def argument_parser(prog: str, description: str, examples: str) -> OneLineParser
 
 
 def parse_dataclasses(
-    classes: Sequence[Any], prog: str, description: str, examples: str, argv: Sequence[str] | None = None
+    classes: Sequence[Any],
+    prog: str,
+    description: str,
+    examples: str,
+    argv: Sequence[str] | None = None,
+    recipes: Path | None = None,
 ) -> tuple[Any, ...]:
     """Read dataclasses from flags, or from a YAML file given first with flags over it.
 
@@ -44,6 +49,7 @@ def parse_dataclasses(
         description: what it does, for `--help`.
         examples: example lines, for `--help`.
         argv: arguments; None takes the command line's.
+        recipes: folder of YAML files that `--recipe NAME` stands for.
 
     Raises:
         UserError: an unknown key or flag, a missing or wrong value.
@@ -54,13 +60,17 @@ def parse_dataclasses(
         pass
 
     arguments = list(sys.argv[1:] if argv is None else argv)
+    hint = "A YAML file of the same names may come first; flags go over it."
+    if recipes is not None:
+        hint += f"\n--recipe NAME stands for one of these files: {', '.join(_names(recipes))}."
+        arguments = _take_recipe(arguments, recipes)
     if {"-h", "--help"} & set(arguments):
         classes = classes[:1]
     parser = Parser(
         list(classes),
         prog=prog,
         description=description,
-        epilog=f"A YAML file of the same names may come first; flags go over it.\n\nexamples:\n{examples}",
+        epilog=f"{hint}\n\nexamples:\n{examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -75,6 +85,26 @@ def parse_dataclasses(
     if unknown:
         raise UserError(f"unknown setting {unknown[0]}; see {prog} --help")
     return tuple(parsed)
+
+
+def _names(recipes: Path) -> list[str]:
+    return sorted(path.stem for path in recipes.glob("*.yaml"))
+
+
+def _take_recipe(arguments: list[str], recipes: Path) -> list[str]:
+    """Put the file that `--recipe NAME` (or `--recipe=NAME`) stands for where a YAML file goes."""
+    for number, word in enumerate(arguments):
+        flag, equals, name = word.partition("=")
+        if flag != "--recipe":
+            continue
+        rest = arguments[number + 1 :]
+        name, *rest = [name, *rest] if equals else rest or [""]
+        if name not in _names(recipes):
+            raise UserError(f"there is no recipe {name!r}; give one of {', '.join(_names(recipes))}")
+        if arguments and not arguments[0].startswith("-"):
+            raise UserError(f"give a recipe or the settings {arguments[0]}, not both")
+        return [str(recipes / f"{name}.yaml"), *arguments[:number], *rest]
+    return arguments
 
 
 def _yaml_flags(path: Path) -> list[str]:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_distilhubert.audio import MIN_SAMPLES
 from hf_distilhubert.config import parse_dataclasses
 from hf_distilhubert.errors import UserError, run_command
+from hf_distilhubert.settings import FREE, NO_TRACKER, DistillConfig
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from hf_distilhubert.checkpoints import Checkpoints
+    from hf_distilhubert.distillation_folder import PretrainingData, Run
     from hf_distilhubert.heads import HubertForLayerDistillation
-    from hf_distilhubert.pretraining import PretrainingData, Run
+    from hf_distilhubert.resume import Standing
+    from hf_distilhubert.shapes import StudentShape
     from hf_distilhubert.speech_data import SpeechData
     from hf_distilhubert.teachers import Teacher
 
@@ -24,70 +28,8 @@ EXAMPLES = """\
   distilhubert distill --teacher facebook/hubert-base-ls960 --data LibriSpeech --output_dir runs/student
   accelerate launch -m hf_distilhubert.distill --teacher runs/teacher --data speech \\
       --output_dir runs/student --target_layers 2 4 6 --max_steps 500
+  distilhubert distill --recipe s3prl --data LibriSpeech --output_dir runs/as-s3prl
   distilhubert distill runs/student/distill.yaml --output_dir runs/again --seed 1"""
-
-POSITIVE = (
-    *("num_hidden_layers", "batch_size", "accumulation", "learning_rate", "max_grad_norm"),
-    *("pad_multiple", "logging_steps"),
-)
-
-
-def _setting(default: Any, text: str) -> Any:
-    if isinstance(default, tuple):
-        return field(default_factory=lambda: list(default), metadata={"help": text})
-    return field(default=default, metadata={"help": text})
-
-
-@dataclass(frozen=True)
-class DistillConfig:
-    """What to distil and how; the defaults are the published recipe."""
-
-    teacher: str = _setting("facebook/hubert-base-ls960", "folder or Hub repository of the teacher")
-    student: str = _setting(
-        "", "go on with this student (heads and all) instead of starting from the teacher"
-    )
-    data: str = _setting("hub:openslr/librispeech_asr:clean", "folder, manifest or hub:NAME[:CONFIG][:SPLIT]")
-    output_dir: str = _setting("runs/student", "new folder for the student")
-    train_split: str = _setting("train", "split to learn from; all takes every clip")
-    eval_split: str = _setting("validation", "split for the held-out loss; none leaves it out")
-    target_layers: list[int] = _setting(
-        (4, 8, 12), "numbers of the teacher's layers to predict, one head each"
-    )
-    num_hidden_layers: int = _setting(
-        2, "Transformer layers of the student, taken from the teacher's first ones"
-    )
-    max_steps: int = _setting(200_000, "optimiser steps; 0 writes the student as it starts")
-    batch_size: int = _setting(24, "clips per step, over all processes")
-    accumulation: int = _setting(1, "cut a step's clips into this many batches, one after the other")
-    learning_rate: float = _setting(2e-4, "the highest, after the warm-up")
-    warmup: float = _setting(0.07, "share of the steps in which the learning rate rises; then it falls to 0")
-    weight_decay: float = _setting(1e-6, "of AdamW")
-    max_grad_norm: float = _setting(5.0, "the gradient is scaled down to this norm")
-    cosine_weight: float = _setting(1.0, "weight of the cosine part of the loss (lambda in the paper)")
-    feature_grad_mult: float = _setting(0.1, "the front end's gradient is multiplied by this")
-    max_samples: int = _setting(250_000, "longer clips are cropped at random to this many samples (16 kHz)")
-    pad_multiple: int = _setting(3_200, "pad batches to a multiple of this many samples")
-    num_workers: int = _setting(0, "processes that read audio")
-    logging_steps: int = _setting(10, "steps between two lines of log.jsonl")
-    seed: int = _setting(0, "of the heads, the order of the clips and their crops")
-    overwrite: bool = _setting(False, "replace the output folder if it is there")
-
-    def __post_init__(self) -> None:
-        """Refuse values that cannot work, before anything is loaded."""
-        for name in POSITIVE:
-            if not 0 < getattr(self, name) < float("inf"):
-                raise UserError(f"{name} is {getattr(self, name)}; give a number above 0")
-        for name in ("max_steps", "seed", "num_workers"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name} is {getattr(self, name)}; give 0 or more")
-        if self.max_samples < MIN_SAMPLES:
-            raise UserError(f"max_samples is {self.max_samples}; a frame needs {MIN_SAMPLES}")
-        if not 0 <= self.warmup <= 1:
-            raise UserError(f"warmup is {self.warmup}; give a share of the steps between 0 and 1")
-        if self.batch_size % self.accumulation:
-            raise UserError(
-                f"batch_size {self.batch_size} cannot be cut into {self.accumulation} batches; give a divisor"
-            )
 
 
 @dataclass(frozen=True)
@@ -106,56 +48,147 @@ class DistillResult:
 def distill(config: DistillConfig) -> DistillResult:
     """Distil a student and write its folder (model, `preprocessor_config.json`, log, results).
 
+    Until then its checkpoints lie in `OUTPUT_DIR.checkpoints`, each of them a student too. Called again after
+    a stop, it goes on from the newest; called again after the end, it returns what came out.
+
     Raises:
-        UserError: teacher, data or output folder do not fit.
+        UserError: teacher, data or output folder do not fit, or a checkpoint cannot be written.
+        SystemExit: after SIGTERM, with status 0; a checkpoint is saved.
+        KeyboardInterrupt: after Ctrl-C; a checkpoint is saved.
     """
-    from accelerate import Accelerator
     from accelerate.utils import set_seed
 
-    from hf_distilhubert.folders import check_new, new_folder
-    from hf_distilhubert.pretraining import pretrain
+    from hf_distilhubert.checkpoints import Checkpoints
+    from hf_distilhubert.distillation_folder import read_run, write_result
+    from hf_distilhubert.distillation_run import pretrain
+    from hf_distilhubert.processes import StopRequest
     from hf_distilhubert.teachers import load_teacher
 
     # 1. What can be refused is refused before anything heavy starts.
-    check_new(config.output_dir, overwrite=config.overwrite)
-    accelerator = Accelerator(split_batches=True, step_scheduler_with_optimizer=False)
+    checkpoints = Checkpoints(config.output_dir, config.keep_checkpoints)
+    accelerator = _accelerator(config, checkpoints)
+    main_process = accelerator.is_main_process
+    standing = _standing(config, accelerator, checkpoints)
+    if standing.finished:
+        accelerator.end_training()
+        return DistillResult(Path(config.output_dir), read_run(Path(config.output_dir)))
+    shape = _shape(config)
+    teacher = load_teacher(
+        config.teacher,
+        config.target_layers,
+        shape,
+        mask_group_norm=config.mask_group_norm,
+        train_mode=config.teacher_dropout,
+    )
+
+    # 2. The student starts as the lower part of its teacher, or goes on where it stood.
+    set_seed(config.seed)
+    student = _student(config, teacher, shape)
+    data = _load_data(config, accelerator)
+    accelerator.print(_describe(config, teacher, student, data.train))
+
+    # 3. Train; the folder gets its name when it is whole.
+    stop = StopRequest()
+    with checkpoints.opened(anew=standing.checkpoint is None) if main_process else nullcontext():
+        run = pretrain(config, accelerator, teacher, student, data, checkpoints, standing, stop)
+        if run is None:
+            accelerator.print(_how_to_go_on(checkpoints))
+            _end(accelerator)
+            raise stop.leave()
+        if main_process:
+            write_result(config, teacher, student, data, run, checkpoints.log, replace=standing.replace)
+            best = checkpoints.finish(run.best_step if run.best_step != config.max_steps else None)
+            print(_summary(run, best))
+    _end(accelerator)
+    return DistillResult(Path(config.output_dir), run)
+
+
+def _end(accelerator: Accelerator) -> None:
+    """Part from the other processes while all are still there: what is left of a group waits for them."""
+    accelerator.free_memory()
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+
+
+def _accelerator(config: DistillConfig, checkpoints: Checkpoints) -> Accelerator:
+    """The processes and the precision are Accelerate's; each process gets its part of every batch."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+    from accelerate.utils import DataLoaderConfiguration
+
+    from hf_distilhubert.processes import choose_precision
+    from hf_distilhubert.training_log import check_tracker
+
+    check_tracker(config.report_to)
+    # A notebook's second run may ask for another precision; Accelerate would keep to that of the first.
+    AcceleratorState._reset_state()
+    accelerator = Accelerator(
+        # As an argument of its own, Accelerate 1.15 takes split_batches without a word, and ignores it.
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+        step_scheduler_with_optimizer=False,
+        mixed_precision=choose_precision(config.precision),
+        log_with=None if config.report_to == NO_TRACKER else config.report_to,
+        project_dir=str(checkpoints.folder),
+    )
     if config.batch_size % (config.accumulation * accelerator.num_processes):
         raise UserError(
             f"batch_size {config.batch_size} cannot be shared by {accelerator.num_processes} processes "
             f"with {config.accumulation} batches each; give a multiple"
         )
-    teacher = load_teacher(config.teacher, config.target_layers, config.num_hidden_layers)
-
-    # 2. The student starts as the lower part of its teacher, or goes on where it stood.
-    set_seed(config.seed)
-    student = _student(config, teacher)
-    data = _load_data(config, accelerator)
-    accelerator.print(_describe(config, teacher, student, data.train))
-
-    # 3. Train; the folder gets its name when it is whole.
-    main_process = accelerator.is_main_process
-    with (
-        new_folder(config.output_dir, overwrite=config.overwrite)
-        if main_process
-        else nullcontext(Path()) as folder
-    ):
-        run = pretrain(config, accelerator, teacher, student, data, folder / "log.jsonl")
-        if main_process:
-            _save(config, folder, teacher, student, data, run)
-    accelerator.end_training()
-    accelerator.print(_summary(run))
-    return DistillResult(Path(config.output_dir), run)
+    return accelerator
 
 
-def _student(config: DistillConfig, teacher: Teacher) -> HubertForLayerDistillation:
+def _standing(config: DistillConfig, accelerator: Accelerator, checkpoints: Checkpoints) -> Standing:
+    """Whether the run begins, goes on or is finished, found out by the first process and said aloud."""
+    from hf_distilhubert.processes import on_main
+    from hf_distilhubert.resume import find_standing
+
+    folder = Path(config.output_dir)
+    inputs = [name for name in (config.teacher, config.student, config.data) if name]
+    find = partial(find_standing, folder, "distill", asdict(config), checkpoints)
+    standing = on_main(accelerator, partial(find, inputs=inputs, free=FREE, say=print))
+    if standing.finished:
+        accelerator.print(f"{folder} is finished; --overwrite begins anew")
+    elif standing.checkpoint is not None:
+        accelerator.print(f"going on from {standing.checkpoint}")
+    return standing
+
+
+def _shape(config: DistillConfig) -> StudentShape:
+    """The student's shape: a named one, with what is given of its own over it."""
+    from transformers import AutoConfig
+
+    from hf_distilhubert.loading import load
+    from hf_distilhubert.shapes import StudentShape, student_shape
+
+    changes = {field.name: getattr(config, field.name) for field in fields(StudentShape)}
+    return student_shape(config.shape, load(AutoConfig, config.teacher), **changes)
+
+
+def _student(config: DistillConfig, teacher: Teacher, shape: StudentShape) -> HubertForLayerDistillation:
     """A new student, or the one that is named; its heads must be those that are asked for."""
-    from hf_distilhubert.heads import HubertForLayerDistillation
-    from hf_distilhubert.loading import load_model
+    from hf_distilhubert.group_norm import mask_group_norm
+
+    student = _existing_student(config) if config.student else _new_student(config, teacher, shape)
+    if config.mask_group_norm:
+        mask_group_norm(student)
+    return student
+
+
+def _new_student(config: DistillConfig, teacher: Teacher, shape: StudentShape) -> HubertForLayerDistillation:
     from hf_distilhubert.students import student_from_teacher
 
-    if not config.student:
-        return student_from_teacher(teacher.model, config.target_layers, config.num_hidden_layers)
+    return student_from_teacher(teacher.model, config.target_layers, shape, objective=config.objective)
+
+
+def _existing_student(config: DistillConfig) -> HubertForLayerDistillation:
+    from hf_distilhubert.heads import HubertForLayerDistillation, distillation_settings
+    from hf_distilhubert.loading import load_model
+
     student = load_model(HubertForLayerDistillation, config.student)
+    objective = distillation_settings(student.config)["objective"]
+    if objective != config.objective:
+        raise UserError(f"{config.student} has learned {objective}; give --objective {objective}")
     if student.target_layers != config.target_layers:
         raise UserError(
             f"{config.student} predicts layers {student.target_layers}, not {config.target_layers}; "
@@ -166,7 +199,7 @@ def _student(config: DistillConfig, teacher: Teacher) -> HubertForLayerDistillat
 
 def _load_data(config: DistillConfig, accelerator: Accelerator) -> PretrainingData:
     """The clips to learn from, and the held-out ones (none where the data has no such split)."""
-    from hf_distilhubert.pretraining import PretrainingData
+    from hf_distilhubert.distillation_folder import PretrainingData
     from hf_distilhubert.speech_data import SpeechData, load_clips, verify_audio
 
     train, held_out = load_clips(config.data, config.train_split), SpeechData("held out")
@@ -184,60 +217,34 @@ def _describe(config: DistillConfig, teacher: Teacher, student: Any, train: Spee
     return (
         f"teacher {config.teacher}: {teacher.config.num_hidden_layers} layers, "
         f"{teacher.model.num_parameters():,} parameters\n"
-        f"student: {config.num_hidden_layers} layers, {student.hubert.num_parameters():,} parameters, "
+        f"student: {student.config.num_hidden_layers} layers, "
+        f"{student.hubert.num_parameters():,} parameters, "
         f"{len(config.target_layers)} heads for layers {', '.join(map(str, config.target_layers))}\n"
         f"speech: {len(train.clips):,} clips, {train.hours:.2f} hours, {len(train.skipped)} skipped"
     )
 
 
-def _summary(run: Run) -> str:
-    left_out = (
-        f"; {run.skipped_steps} steps left out, their loss not being finite" if run.skipped_steps else ""
-    )
+def _how_to_go_on(checkpoints: Checkpoints) -> str:
+    saved = checkpoints.named()
+    if not saved:
+        return "stopped before there was anything to save; the same command begins again"
+    return f"stopped, and saved {saved[-1]}; the same command (without --overwrite) goes on from there"
+
+
+def _summary(run: Run, best: Path | None) -> str:
+    rest = f"; {run.skipped_steps} steps left out, their loss not being finite" if run.skipped_steps else ""
+    rest += f"; the lowest held-out loss was that of {best}" if best else ""
     if run.held_out is None:
-        return f"trained for {run.seconds:.0f} s{left_out}"
+        return f"trained for {run.seconds:.0f} s{rest}"
     before, after = run.held_out["before"]["loss"], run.held_out["after"]["loss"]
-    return f"held-out loss {before:.4f} before, {after:.4f} after {run.seconds:.0f} s{left_out}"
-
-
-def _save(
-    config: DistillConfig,
-    folder: Path,
-    teacher: Teacher,
-    student: HubertForLayerDistillation,
-    data: PretrainingData,
-    run: Run,
-) -> None:
-    """Model, feature extractor, settings and results; plain Transformers classes load the folder."""
-    from hf_distilhubert.audio import feature_extractor
-    from hf_distilhubert.loading import quiet_transformers
-    from hf_distilhubert.provenance import record, short_name
-    from hf_distilhubert.speech_data import write_skipped
-
-    with quiet_transformers():
-        student.save_pretrained(folder)
-    # The student hears the waveform as it is, as S3PRL's do.
-    feature_extractor(do_normalize=False).save_pretrained(folder)
-    skipped = [*data.train.skipped, *data.held_out.skipped]
-    write_skipped(folder, skipped)
-    results = {
-        "data": short_name(config.data),
-        "steps": config.max_steps,
-        "batch_size": config.batch_size,
-        "audio_hours": round(data.train.hours, 4),
-        "seed": config.seed,
-        "target_layers": config.target_layers,
-        "num_parameters": student.hubert.num_parameters(),
-        "teacher_parameters": teacher.model.num_parameters(),
-        "skipped": len(skipped),
-        **asdict(run),
-    }
-    record(folder, "distill", config, results, source=config.student or config.teacher)
+    return f"held-out loss {before:.4f} before, {after:.4f} after {run.seconds:.0f} s{rest}"
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m hf_distilhubert.distill") -> DistillResult:
     """Distil from the command line."""
-    (config,) = parse_dataclasses([DistillConfig], prog, __doc__.splitlines()[0], EXAMPLES, argv)
+    (config,) = parse_dataclasses(
+        [DistillConfig], prog, __doc__.splitlines()[0], EXAMPLES, argv, Path(__file__).parent / "recipes"
+    )
     return distill(config)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from hf_distilhubert.audio import Waveform, crop, num_frames, pad
 from hf_distilhubert.batches import LengthBatches
+from hf_distilhubert.processes import leave_signals_to_the_parent
 from hf_distilhubert.speech_data import Clip
 
 
@@ -38,18 +40,22 @@ class Collator:
         kernels: of the front end's convolutions.
         strides: of the front end's convolutions.
         pad_multiple: lengths are rounded up to a multiple of this many samples.
+        mask_loss: leave the frames of the padding out of the loss; S3PRL counts them.
     """
 
     kernels: Sequence[int]
     strides: Sequence[int]
     pad_multiple: int
+    mask_loss: bool = True
 
     def __call__(self, waveforms: Sequence[Waveform]) -> dict[str, Tensor]:
-        """`input_values` and `attention_mask` `(batch, time)`, `frame_mask` `(batch, frame)`."""
+        """`input_values` and `attention_mask` `(batch, time)`; `frame_mask` `(batch, frame)`: what counts."""
         values, mask = pad(waveforms, multiple=self.pad_multiple)
         frames = [num_frames(len(waveform), self.kernels, self.strides) for waveform in waveforms]
         total = num_frames(values.shape[1], self.kernels, self.strides)
         frame_mask = np.arange(total)[None] < np.array(frames)[:, None]
+        if not self.mask_loss:
+            frame_mask[:] = True
         return {
             "input_values": torch.from_numpy(values),
             "attention_mask": torch.from_numpy(mask),
@@ -67,19 +73,26 @@ def training_batches(
     max_samples: int,
     seed: int,
     num_workers: int = 0,
+    start: int = 0,
 ) -> DataLoader[Waveform]:
-    """Batches of similar length in an order, and with crops, that depend on the seed alone."""
-    sampler = LengthBatches(
-        [clip.num_samples for clip in clips], batch_size, num_batches, parts=parts, seed=seed
-    )
+    """Batches of similar length, from number `start` on; order and crops depend on the seed alone."""
+    lengths = [clip.num_samples for clip in clips]
+    sampler = LengthBatches(lengths, batch_size, num_batches, parts=parts, seed=seed, start=start)
     return DataLoader(
         CroppedClips(clips, max_samples, seed),
         batch_sampler=sampler,
         collate_fn=collator,
         num_workers=num_workers,
+        worker_init_fn=leave_signals_to_the_parent,
         # Without one of its own, the loader would draw from (and so move) the model's random numbers.
         generator=torch.Generator(),
     )
+
+
+def fingerprint(clips: Sequence[Clip]) -> str:
+    """How many clips, and a digest of their names and lengths, which batches depend on."""
+    digest = hashlib.sha256("".join(f"{clip.clip_id}\t{clip.num_samples}\n" for clip in clips).encode())
+    return f"{len(clips)} clips, digest {digest.hexdigest()[:12]}"
 
 
 class HeldOutBatches:

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from transformers import HubertConfig, HubertModel, HubertPreTrainedModel
 from transformers.utils.generic import ModelOutput
 
+from hf_distilhubert.errors import UserError
+from hf_distilhubert.objective import OBJECTIVES, PAPER_OBJECTIVE
+
 DEFAULT_TARGET_LAYERS = (4, 8, 12)
 
 
@@ -24,9 +27,9 @@ class LayerDistillationOutput(ModelOutput):
         hidden_states: tuple of `(batch, frame, hidden)`: the input of layer 1, then the output of each layer.
     """
 
-    predictions: torch.FloatTensor | None = None
-    last_hidden_state: torch.FloatTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    predictions: Tensor | None = None
+    last_hidden_state: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
 
 
 class PredictionHeads(nn.Module):
@@ -66,18 +69,19 @@ class HubertForLayerDistillation(HubertPreTrainedModel):
 
     The student lies under the prefix `hubert.`, so `HubertModel.from_pretrained` and
     `HubertForCTC.from_pretrained` load its folder without this package. What the heads look like stands in
-    `config.distillation`: `target_layers` (numbers of the teacher's layers), `head_inner_size` and
-    `head_output_size`.
+    `config.distillation`: `target_layers` (numbers of the teacher's layers), `objective` (its name in
+    `objective.py`), `head_inner_size` and `head_output_size`.
     """
 
     def __init__(self, config: HubertConfig) -> None:
         super().__init__(config)
         settings = distillation_settings(config)
         self.target_layers: list[int] = settings["target_layers"]
+        self.objective = OBJECTIVES[settings["objective"]]
         self.hubert = HubertModel(config)
         self.prediction_heads = PredictionHeads(
             config.hidden_size,
-            len(self.target_layers),
+            1 if self.objective.one_head else len(self.target_layers),
             settings["head_inner_size"],
             settings["head_output_size"],
         )
@@ -102,30 +106,42 @@ class HubertForLayerDistillation(HubertPreTrainedModel):
             attention_mask: `(batch, time)`, 1 for samples and 0 for padding.
             output_hidden_states: also return the student's own hidden states.
         """
-        student = self.hubert(
-            input_values, attention_mask=attention_mask, output_hidden_states=output_hidden_states
-        )
+        every = output_hidden_states or self.objective.every_layer
+        student = self.hubert(input_values, attention_mask=attention_mask, output_hidden_states=every)
+        # Large models normalise their last layer in last_hidden_state alone.
+        layers = [*(student.hidden_states[1:-1] if every else ()), student.last_hidden_state]
         return LayerDistillationOutput(
-            predictions=self.prediction_heads(student.last_hidden_state),
+            predictions=self.objective.predict(layers, self.prediction_heads),
             last_hidden_state=student.last_hidden_state,
-            hidden_states=student.hidden_states,
+            hidden_states=student.hidden_states if output_hidden_states else None,
         )
 
 
 def distillation_settings(config: HubertConfig) -> dict[str, Any]:
-    """Read `config.distillation`; what is absent is the paper's (layers 4, 8, 12, the student's width)."""
+    """Read `config.distillation`; what is absent is the paper's (layers 4, 8, 12, the student's width).
+
+    Raises:
+        UserError: an objective that is not there.
+    """
     given = getattr(config, "distillation", None) or {}
+    objective = given.get("objective", PAPER_OBJECTIVE)
+    if objective not in OBJECTIVES:
+        raise UserError(f"the objective {objective!r} is unknown; allowed: {', '.join(OBJECTIVES)}")
     return {
         "target_layers": list(given.get("target_layers", DEFAULT_TARGET_LAYERS)),
+        "objective": objective,
         "head_inner_size": given.get("head_inner_size", config.hidden_size),
         "head_output_size": given.get("head_output_size", config.hidden_size),
     }
 
 
-def head_settings(target_layers: Sequence[int], inner_size: int, output_size: int) -> dict[str, Any]:
+def head_settings(
+    target_layers: Sequence[int], inner_size: int, output_size: int, objective: str = PAPER_OBJECTIVE
+) -> dict[str, Any]:
     """What `config.distillation` says of the heads; the way back of `distillation_settings`."""
     return {
         "target_layers": list(target_layers),
+        "objective": objective,
         "head_inner_size": inner_size,
         "head_output_size": output_size,
     }

@@ -1,12 +1,72 @@
-"""The distillation loss: pure functions of predictions, targets and a frame mask."""
+"""What a student predicts of its teacher, and the loss: pure functions of tensors."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+Heads = Callable[[Tensor], Tensor]
+
+
+def from_last_layer(states: Sequence[Tensor], heads: Heads) -> Tensor:
+    """Every head predicts from the student's last layer."""
+    return heads(states[-1])
+
+
+def from_own_layers(states: Sequence[Tensor], heads: Heads) -> Tensor:
+    """Head i of n predicts from the student's i-th of its last n layers."""
+    every = [heads(state) for state in states]
+    number = every[0].shape[1]
+    return torch.stack([every[i - number][:, i] for i in range(number)], dim=1)
+
+
+def as_they_are(targets: Tensor) -> Tensor:
+    """The teacher's layers as they are."""
+    return targets
+
+
+def last_layer(targets: Tensor) -> Tensor:
+    """The last of the teacher's layers alone."""
+    return targets[:, -1:]
+
+
+def mean_of_layers(targets: Tensor) -> Tensor:
+    """Mean of the teacher's layers, each brought to zero mean and unit variance (data2vec, 2202.03555)."""
+    return F.layer_norm(targets.float(), targets.shape[-1:]).mean(dim=1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is predicted, and from what.
+
+    Attributes:
+        predict: the student's layers, `(batch, frame, hidden)` each and first to last, and its heads, to
+            predictions `(batch, heads, frame, size)`.
+        target: the teacher's wanted layers `(batch, layers, frame, size)` to as many as there are heads.
+        one_head: one head for all wanted layers instead of one each.
+        every_layer: whether `predict` needs the student's other layers, not its last alone.
+    """
+
+    predict: Callable[[Sequence[Tensor], Heads], Tensor] = from_last_layer
+    target: Callable[[Tensor], Tensor] = as_they_are
+    one_head: bool = False
+    every_layer: bool = False
+
+
+PAPER_OBJECTIVE = "several-layers"
+OBJECTIVES = {
+    # DistilHuBERT: one head per wanted layer, all on the student's last.
+    PAPER_OBJECTIVE: Objective(),
+    # As in DistilBERT (1910.01108), here through a head too.
+    "last-layer": Objective(target=last_layer, one_head=True),
+    # Hints, as in TinyBERT (1909.10351) and FitHuBERT (2207.00555).
+    "layer-to-layer": Objective(predict=from_own_layers, every_layer=True),
+    "mean-of-layers": Objective(target=mean_of_layers, one_head=True),
+}
 
 
 @dataclass(frozen=True)

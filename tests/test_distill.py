@@ -19,7 +19,9 @@ from transformers import HubertModel
 from hf_distilhubert import DistillConfig, HubertForLayerDistillation, UserError
 from hf_distilhubert.distill import distill, main
 from hf_distilhubert.pretraining import learning_rate_factor, scale_gradient
-from hf_distilhubert.training import LoopSettings, StepLog, run_loop
+from hf_distilhubert.training import Hooks, Parts, run_loop
+from hf_distilhubert.training_log import TrainingLog
+from hf_distilhubert.training_state import LoopSettings, TrainingState
 
 
 def config(teacher: Path, data: Path, output: Path, **changes) -> DistillConfig:
@@ -40,7 +42,9 @@ def test_losses_fall_and_the_folder_is_whole(tiny_teacher, spoken, tmp_path):
     before, after = result.run.held_out["before"], result.run.held_out["after"]
     assert after["loss"] < before["loss"]
     assert all(after["l1"][layer] < before["l1"][layer] for layer in ("2", "4"))
-    log = [json.loads(line) for line in (result.folder / "log.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (result.folder / "log.jsonl").read_text().splitlines()]
+    log = [line for line in lines if "held_out" not in line]
+    assert [lines[0], lines[-1]] == [{"step": 0, "held_out": before}, {"step": 40, "held_out": after}]
     assert [line["step"] for line in log] == list(range(2, 41, 2))
     assert set(log[0]) == {"step", "loss", "l1", "cosine", "grad_norm", "learning_rate"}
     assert HubertForLayerDistillation.from_pretrained(result.folder).target_layers == [2, 4]
@@ -69,6 +73,7 @@ def run_layout(teacher: Path, data: Path, output: Path, processes: int, accumula
     """One step in a process (or two) of its own; a high gradient bound leaves its norm in the log."""
     flags = {"teacher": teacher, "data": data, "output_dir": output, "max_steps": 1, "batch_size": 8}
     flags |= {"accumulation": accumulation, "logging_steps": 1, "eval_split": "none", "learning_rate": 1e-3}
+    flags |= {"precision": "fp32"}
     words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
     launch = ["-m", "accelerate.commands.launch", "--cpu"]
     if processes > 1:  # on CPUs, accelerate launch wants MPI for this; torch's own launcher does not
@@ -96,6 +101,41 @@ def test_batches_accumulation_and_processes_give_the_same_loss_and_gradient(
         assert other["loss"] == pytest.approx(one["loss"], rel=1e-5)
         assert other["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-5)
         assert other["l1"] == pytest.approx(one["l1"], rel=1e-5)
+
+
+@pytest.mark.parametrize("objective", ["last-layer", "layer-to-layer", "mean-of-layers"])
+def test_every_objective_is_learned_and_its_student_goes_to_s3prl(tiny_teacher, spoken, tmp_path, objective):
+    from conversion.to_s3prl import export
+
+    result = distill(config(tiny_teacher, spoken, tmp_path / "student", max_steps=20, objective=objective))
+    before, after = result.run.held_out["before"], result.run.held_out["after"]
+    assert after["loss"] < before["loss"]
+    names = {"last-layer": {"4"}, "layer-to-layer": {"2", "4"}, "mean-of-layers": {"2+4"}}[objective]
+    assert after["l1"].keys() == names
+    HubertModel.from_pretrained(result.folder)
+    assert export(result.folder, tmp_path / "student.ckpt").target_layers == ()
+    with pytest.raises(UserError, match=f"give --objective {objective}"):
+        distill(config(tiny_teacher, spoken, tmp_path / "more", student=str(result.folder)))
+
+
+def test_a_student_of_another_shape_is_trained(tiny_teacher, spoken, tmp_path):
+    changes = {"num_hidden_layers": 3, "start_layers": ["even"], "intermediate_size": 16, "max_steps": 2}
+    result = distill(config(tiny_teacher, spoken, tmp_path / "student", **changes))
+    shape = HubertModel.from_pretrained(result.folder).config
+    assert (shape.num_hidden_layers, shape.intermediate_size) == (3, 16)
+
+
+def test_layer_to_layer_needs_a_layer_of_the_student_for_each(tiny_teacher, spoken, tmp_path):
+    changes = {"objective": "layer-to-layer", "target_layers": [1, 2, 3]}
+    with pytest.raises(UserError, match="give fewer target layers"):
+        distill(config(tiny_teacher, spoken, tmp_path / "student", **changes))
+
+
+def test_s3prls_ways_are_settings(tiny_teacher, spoken, tmp_path):
+    ways = {"teacher_dropout": True, "mask_loss": False, "mask_group_norm": False, "precision": "fp32"}
+    theirs = distill(config(tiny_teacher, spoken, tmp_path / "theirs", **ways))
+    ours = distill(config(tiny_teacher, spoken, tmp_path / "ours", precision="fp32"))
+    assert theirs.run.final["loss"] != pytest.approx(ours.run.final["loss"], rel=1e-4)
 
 
 def test_distillation_goes_on_from_a_student(tiny_teacher, spoken, tmp_path):
@@ -130,12 +170,15 @@ def test_a_step_without_a_finite_loss_is_left_out_and_too_many_stop_the_run(tmp_
         return module(torch.ones(1)).sum() * float("nan"), {}
 
     accelerator = Accelerator(cpu=True)
-    log = StepLog(tmp_path / "log.jsonl", accelerator)
-    arguments = accelerator, model, [batch] * 20, optimizer, scheduler, broken, log
-    assert run_loop(*arguments, LoopSettings(max_steps=3)) == 3
+    log = TrainingLog(tmp_path / "log.jsonl", accelerator)
+    parts = Parts(accelerator, model, optimizer, scheduler, broken)
+    state = TrainingState()
+    run_loop(parts, [batch] * 20, log, LoopSettings(max_steps=3), state, Hooks())
+    assert (state.skipped, state.bad_run) == (3, 3)
     assert torch.equal(model.weight, start)
     with pytest.raises(UserError, match="without a finite loss"):
-        run_loop(*arguments, LoopSettings(max_steps=20))
+        run_loop(parts, [batch] * 20, log, LoopSettings(max_steps=20), state, Hooks())
+    assert state.skipped == 10  # those before a stop count, too
 
 
 @pytest.mark.parametrize(

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 import torch
-from conftest import LARGE, TINY
+from conftest import TINY
+from kinds import EVERY, padded, tiny_model
 from safetensors.torch import load_file
-from transformers import (
-    AutoModel,
-    HubertConfig,
-    HubertForCTC,
-    HubertModel,
-    Wav2Vec2Config,
-    Wav2Vec2FeatureExtractor,
-    Wav2Vec2Model,
-)
+from transformers import AutoModel, BertConfig, HubertConfig, HubertForCTC, HubertModel
 
 from hf_distilhubert import HubertForLayerDistillation, UserError, student_from_teacher
+from hf_distilhubert.shapes import StudentShape
+from hf_distilhubert.starts import Start, copy_parts
 from hf_distilhubert.students import student_config
-from hf_distilhubert.teachers import Teacher, load_teacher, normalise_batch
 
 
 def test_saved_student_loads_as_plain_hubert_and_gives_the_same_states(tmp_path):
@@ -68,38 +64,86 @@ def test_heads_start_within_one_over_the_root_of_their_inputs():
         assert 0.9 * bound < weight.abs().max() <= bound
 
 
-@pytest.mark.parametrize("model_class", [HubertModel, Wav2Vec2Model])
-@pytest.mark.parametrize("shape", [{}, LARGE], ids=["base", "large"])
-def test_teacher_gives_its_layers_by_number(model_class, shape):
-    config = {HubertModel: HubertConfig, Wav2Vec2Model: Wav2Vec2Config}[model_class]
-    model = model_class(config(num_hidden_layers=3, **TINY, **shape)).eval()
-    teacher = Teacher(model, [1, 3], do_normalize=False)
-    waveform, mask = torch.randn(2, 6_000), torch.ones(2, 6_000, dtype=torch.long)
-    targets = teacher(waveform, mask)
+@pytest.mark.parametrize(("kind", "shape"), EVERY)
+def test_a_teacher_of_any_kind_starts_a_stock_student(tmp_path, kind, shape):
+    teacher = tiny_model(kind, shape)
+    student = student_from_teacher(teacher, [1, 3])
+    student.save_pretrained(tmp_path)
+    stock = HubertModel.from_pretrained(tmp_path).eval()
+    assert type(stock.config) is HubertConfig
+    values, _ = padded([4_000, 3_000], 4_000)
+    hidden = torch.randn(2, 12, 32)
     with torch.no_grad():
-        output = model(waveform, attention_mask=mask, output_hidden_states=True)
-    assert torch.equal(targets[:, 0], output.hidden_states[1])
-    assert torch.equal(targets[:, 1], output.last_hidden_state)
-    student_from_teacher(model, [1, 3])
+        assert torch.equal(stock.feature_extractor(values), teacher.feature_extractor(values))
+        for own, taught in zip(stock.encoder.layers, teacher.encoder.layers, strict=False):
+            for part in ("layer_norm", "feed_forward", "final_layer_norm", "attention.v_proj"):
+                assert torch.equal(own.get_submodule(part)(hidden), taught.get_submodule(part)(hidden))
+            if kind != "wavlm":  # whose attention also sees how far apart two frames are
+                assert torch.equal(own.attention(hidden)[0], taught.attention(hidden)[0])
+        if kind != "data2vec-audio":
+            positions = stock.encoder.pos_conv_embed, teacher.encoder.pos_conv_embed
+            assert torch.equal(positions[0](hidden), positions[1](hidden))
+        assert stock(values).last_hidden_state.shape == hidden.shape
 
 
-def test_teacher_stays_in_evaluation_mode_and_asks_for_no_gradient():
-    model = HubertModel(HubertConfig(num_hidden_layers=2, **{**TINY, "hidden_dropout": 0.5}))
-    teacher = Teacher(model, [2], do_normalize=False).train()
-    waveform, mask = torch.randn(1, 4_000), torch.ones(1, 4_000, dtype=torch.long)
-    assert torch.equal(teacher(waveform, mask), teacher(waveform, mask))
-    assert not any(parameter.requires_grad for parameter in teacher.parameters())
+def starts(teacher, shape: StudentShape | int = 2) -> list[Start]:
+    return copy_parts(HubertModel(student_config(teacher.config, [1, 3], shape)), teacher, [1, 2])
 
 
-def test_teachers_normalisation_is_that_of_its_feature_extractor():
-    waveforms = [torch.randn(length).numpy() * 0.1 + 0.05 for length in (5_000, 3_000)]
-    extractor = Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True)
-    expected = extractor(waveforms, sampling_rate=16_000, padding=True, return_tensors="pt")
-    raw = Wav2Vec2FeatureExtractor(do_normalize=False, return_attention_mask=True)(
-        waveforms, sampling_rate=16_000, padding=True, return_tensors="pt"
-    )
-    ours = normalise_batch(raw.input_values, raw.attention_mask)
-    torch.testing.assert_close(ours, expected.input_values, rtol=1e-5, atol=1e-5)
+def exceptions(teacher) -> list[str]:
+    return [str(start) for start in starts(teacher) if not start.whole]
+
+
+@pytest.mark.parametrize(("kind", "shape"), EVERY)
+def test_what_does_not_come_over_is_named(kind, shape):
+    said = exceptions(tiny_model(kind, shape))
+    if kind == "wavlm":
+        own = "leaves out the teacher's attention.gru_rel_pos_const, attention.gru_rel_pos_linear.bias"
+        assert [line.split()[0] for line in said] == ["encoder.layers.0", "encoder.layers.1"]
+        assert all(own in line for line in said)
+        assert ["rel_attn_embed" in line for line in said] == [True, False]
+    elif kind == "data2vec-audio":
+        (line,) = said
+        assert line.startswith("encoder.pos_conv_embed starts afresh")
+    else:
+        assert said == []
+
+
+def test_a_positional_convolution_of_another_kind_starts_afresh():
+    (line,) = exceptions(tiny_model("hubert", "batch-norm"))
+    assert line.startswith("encoder.pos_conv_embed starts afresh")
+
+
+def test_each_part_says_whether_it_was_copied_cut_or_drawn():
+    conv_dim = (16,) * 6 + (24,)  # wider than the teacher's
+    said = starts(tiny_model("hubert"), StudentShape(intermediate_size=12, conv_dim=conv_dim))
+    assert [(start.part, start.how.split()[0:2]) for start in said] == [
+        ("feature_extractor", ["starts", "afresh:"]),
+        ("feature_projection.projection", ["starts", "afresh:"]),
+        ("encoder.pos_conv_embed", ["is", "copied"]),
+        ("encoder.layers.0", ["is", "cut"]),
+        ("encoder.layers.1", ["is", "cut"]),
+    ]
+
+
+def test_a_layer_comes_over_as_one_or_not_at_all():
+    teacher = tiny_model("wav2vec2")
+    student = HubertModel(student_config(teacher.config, [1, 3], StudentShape(intermediate_size=64)))
+    before = {name: tensor.clone() for name, tensor in student.encoder.layers.state_dict().items()}
+    said = copy_parts(student, teacher, [1, 2])
+    assert [start.part for start in said if not start.whole] == ["encoder.layers.0", "encoder.layers.1"]
+    after = student.encoder.layers.state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+def test_what_does_not_come_over_is_in_the_log(caplog):
+    with caplog.at_level(logging.WARNING):
+        student_from_teacher(tiny_model("data2vec-audio"), [1, 3])
+        student_from_teacher(tiny_model("hubert"), [1, 3])
+        student_from_teacher(tiny_model("hubert"), [1, 3], StudentShape(initial="random"))
+    copied, drawn = caplog.records
+    assert "data2vec-audio teacher: encoder.pos_conv_embed starts afresh" in copied.message
+    assert drawn.message == "student of a hubert teacher: all of it starts at random"
 
 
 @pytest.mark.parametrize(
@@ -116,12 +160,8 @@ def test_a_teacher_without_such_layers_is_refused(layers, depth, said):
         student_config(HubertConfig(num_hidden_layers=4, **TINY), layers, depth)
 
 
-def test_a_teacher_of_another_kind_or_frame_rate_is_refused(tmp_path):
-    from transformers import BertConfig
-
+def test_a_teacher_of_another_kind_or_frame_rate_is_refused():
     with pytest.raises(UserError, match="'bert'"):
         student_config(BertConfig(), [1])
     with pytest.raises(UserError, match="frame of 160 samples"):
         student_config(HubertConfig(**TINY, conv_stride=(5, 2, 2, 2, 2, 2, 1)), [1])
-    with pytest.raises(UserError, match="cannot load"):
-        load_teacher(tmp_path, [1], 1)
