@@ -30,6 +30,7 @@ format: $(READY)
 	$(BIN)/ruff check --fix $(CODE)
 
 bench: $(READY)
+	$(BIN)/python -m benchmarks.distillation_step
 	$(BIN)/python -m benchmarks.length_batches --data '$(if $(DATA),$(DATA),runs/demo/spoken/synthetic-speech)'
 
 clean:
