@@ -115,7 +115,7 @@ def _damage_told(path: Path) -> Iterator[None]:
         yield
     except (
         *(ValueError, LookupError, TypeError, EOFError, OSError, MemoryError, OverflowError, struct.error),
-        *(NotImplementedError, RuntimeError, zipfile.BadZipFile),
+        *(RuntimeError, zipfile.BadZipFile),
     ) as error:
         reason = one_line(error, limit=200) or type(error).__name__
         raise UserError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import math
 import warnings
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from torch import Tensor
 from conversion.archive import TYPES, Archive, open_archive
 from conversion.values import Foreign, TensorRef
 from hf_distilhubert.errors import UserError, one_line
+from hf_distilhubert.folders import file_sha256
 
 # Types whose every value is a float32 too.
 READABLE_TYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -73,12 +73,6 @@ def left_out(foreign: tuple[str, ...]) -> str:
     """What to say of objects of other programs."""
     more = f" and {len(foreign) - 10} more" if len(foreign) > 10 else ""
     return f"objects of other programs were left out, not run: {', '.join(foreign[:10])}{more}"
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_checkpoint(

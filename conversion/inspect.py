@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,9 +57,7 @@ class Inspection:
     @property
     def num_parameters(self) -> int:
         """Number of values in the tensors."""
-        from math import prod
-
-        return sum(prod(tensor.shape) for tensor in self.tensors)
+        return sum(math.prod(tensor.shape) for tensor in self.tensors)
 
 
 def inspect(checkpoint: str | Path) -> Inspection:
@@ -71,8 +70,8 @@ def inspect(checkpoint: str | Path) -> Inspection:
         UserError: it is no file of `torch.save` at all.
     """
     from conversion.archive import open_archive
-    from conversion.checkpoint import file_sha256
     from conversion.sources import checkpoint_file
+    from hf_distilhubert.folders import file_sha256
 
     file = checkpoint_file(checkpoint)
     with open_archive(file) as archive:

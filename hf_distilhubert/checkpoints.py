@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
@@ -11,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hf_distilhubert.errors import UserError
+from hf_distilhubert.folders import file_sha256
 
 CHECKSUMS = "SHA256SUMS"  # in the format of the tool sha256sum
 LOG = "log.jsonl"
@@ -132,7 +132,7 @@ def seal(folder: Path) -> None:
     for path in _files(folder):
         with path.open("rb+") as file:
             os.fsync(file.fileno())  # some file systems say only now that they are full
-        lines.append(f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n")
+        lines.append(f"{file_sha256(path)}  {path.relative_to(folder).as_posix()}\n")
     (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
 
 
@@ -145,7 +145,7 @@ def damage(folder: Path) -> str | None:
         odd = sorted(expected.keys() ^ files.keys())
         if odd:
             return f"{odd[0]} is missing" if odd[0] in expected else f"{odd[0]} has no checksum"
-        wrong = [name for name, path in files.items() if _sha256(path) != expected[name]]
+        wrong = [name for name, path in files.items() if file_sha256(path) != expected[name]]
     except (OSError, UnicodeDecodeError):
         return f"{CHECKSUMS} cannot be read"
     return f"{wrong[0]} does not match its checksum" if wrong else None
@@ -153,8 +153,3 @@ def damage(folder: Path) -> str | None:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != CHECKSUMS)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -86,3 +87,9 @@ def resolved(path: str | Path) -> Path:
         reason = getattr(error, "strerror", None) or "not valid UTF-8"
         raise UserError(f"{str(path)[:100]!r} cannot be the name of a file or folder: {reason}") from error
     return target
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 # The suite never speaks to the Hub, and small matrices are fastest on one thread.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -15,6 +16,14 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+# For parameters of tests, which are collected before any fixture; empty where the folder is missing.
+GOLDEN = Path(os.environ.get("GOLDEN_DIR", ROOT.parent / "shared" / "golden")) / "conversion"
+variants = pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.ckpt")), ids=lambda path: path.stem)
+
+
+def golden_waveforms(expected: dict[str, Any]) -> list[Any]:
+    pairs = zip(expected["input_values"], expected["lengths"].tolist(), strict=True)
+    return [values[:length] for values, length in pairs]
 
 
 def command(*arguments: object) -> str:

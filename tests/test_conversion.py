@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import runpy
 import subprocess
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import GOLDEN, variants
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -39,11 +39,8 @@ from hf_distilhubert.heads import HubertForLayerDistillation
 from hf_distilhubert.loading import load_model
 
 ROOT = Path(__file__).resolve().parent.parent
-GOLDEN = Path(os.environ.get("GOLDEN_DIR", ROOT.parent / "shared" / "golden")) / "conversion"
 PAYLOAD = Path(tempfile.gettempdir()) / "checkpoint_payload_ran"
 TOLERANCE = 1e-5
-
-variants = pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.ckpt")), ids=lambda path: path.stem)
 
 
 def tiny_config(**changes: Any) -> HubertConfig:

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import GOLDEN
 
 from conversion.checkpoint import read_checkpoint, write_checkpoint
 from conversion.configuration import from_distiller
@@ -29,7 +30,6 @@ from conversion.mapping import table, to_hugging_face
 from hf_distilhubert.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
-GOLDEN = Path(os.environ.get("GOLDEN_DIR", ROOT.parent / "shared" / "golden")) / "conversion"
 CASES = int(os.environ.get("FUZZ_CASES", "2000"))
 # What a reader has no business with; Python tells of each before it happens.
 FORBIDDEN = ("subprocess.", "os.system", "os.exec", "os.spawn", "os.posix_spawn", "os.fork", "socket.")

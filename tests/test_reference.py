@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-import pytest
 import torch
-from conftest import ROOT
+from conftest import golden_waveforms, variants
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -15,15 +13,7 @@ from conversion import configuration
 from conversion.checkpoint import Checkpoint, read_checkpoint
 from conversion.reference import ACTIVATIONS, DEFAULTS, reference_parts
 
-GOLDEN = Path(os.environ.get("GOLDEN_DIR", ROOT.parent / "shared" / "golden")) / "conversion"
 TOLERANCE = 1e-5
-
-variants = pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.ckpt")), ids=lambda path: path.stem)
-
-
-def golden_waveforms(expected: dict[str, Tensor]) -> list[Tensor]:
-    pairs = zip(expected["input_values"], expected["lengths"].tolist(), strict=True)
-    return [values[:length] for values, length in pairs]
 
 
 def parts_of(source: Checkpoint, waveforms: list[Tensor], **changes: object) -> dict[str, Tensor]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY
+from conftest import GOLDEN, TINY, golden_waveforms
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import HubertConfig, HubertForCTC, HubertModel
@@ -21,7 +20,6 @@ from hf_distilhubert.heads import HubertForLayerDistillation
 from hf_distilhubert.loading import load_model
 from hf_distilhubert.s3prl_features import s3prl_features, student_parts
 
-GOLDEN = Path(os.environ.get("GOLDEN_DIR", ROOT.parent / "shared" / "golden")) / "conversion"
 TOLERANCE = 1e-5
 Golden = tuple[Any, dict[str, Tensor]]
 
@@ -34,11 +32,6 @@ def golden(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     convert(request.param, folder, keep_heads=has_heads)
     model = load_model(HubertForLayerDistillation if has_heads else HubertModel, folder)
     return model, load_file(request.param.with_suffix(".expected.safetensors"))
-
-
-def golden_waveforms(expected: dict[str, Tensor]) -> list[Tensor]:
-    pairs = zip(expected["input_values"], expected["lengths"].tolist(), strict=True)
-    return [values[:length] for values, length in pairs]
 
 
 def assert_close(actual: Tensor, expected: Tensor, what: object) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import LARGE, ROOT, TINY
+from conftest import GOLDEN, LARGE, ROOT, TINY
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -38,7 +38,6 @@ RELEASE = "s3prl-0.4.18"
 REQUIREMENT = "s3prl==0.4.18 --hash=sha256:b59dcb12c434edc969b0b0290d4059c3a5c661adecc31db81ed9c510cd7f405e\n"
 # What its distiller imports.
 NEEDED = ("__init__.py", "version.txt", "optimizers.py", "upstream/", "util/", "utility/")
-GOLDEN = Path(os.environ.get("GOLDEN_DIR", ROOT.parent / "shared" / "golden")) / "conversion"
 TOLERANCE = 1e-5
 
 variants = pytest.mark.parametrize("name", sorted(path.stem for path in GOLDEN.glob("*.ckpt")))
