@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, fields
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_distilhubert.config import parse_dataclasses
-from hf_distilhubert.errors import UserError, run_command
-from hf_distilhubert.settings import FREE, NO_TRACKER, DistillConfig
+from hf_distilhubert.errors import run_command
+from hf_distilhubert.settings import DistillConfig
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from hf_distilhubert.checkpoints import Checkpoints
-    from hf_distilhubert.distillation_folder import PretrainingData, Run
-    from hf_distilhubert.heads import HubertForLayerDistillation
-    from hf_distilhubert.resume import Standing
-    from hf_distilhubert.shapes import StudentShape
+    from hf_distilhubert.distillation_folder import Run
     from hf_distilhubert.speech_data import SpeechData
     from hf_distilhubert.teachers import Teacher
 
@@ -58,33 +54,27 @@ def distill(config: DistillConfig) -> DistillResult:
     """
     from accelerate.utils import set_seed
 
+    from hf_distilhubert import distillation_setup as setup
     from hf_distilhubert.checkpoints import Checkpoints
     from hf_distilhubert.distillation_folder import read_run, write_result
     from hf_distilhubert.distillation_run import pretrain
     from hf_distilhubert.processes import StopRequest
-    from hf_distilhubert.teachers import load_teacher
 
     # 1. What can be refused is refused before anything heavy starts.
     checkpoints = Checkpoints(config.output_dir, config.keep_checkpoints)
-    accelerator = _accelerator(config, checkpoints)
+    accelerator = setup.make_accelerator(config, checkpoints)
     main_process = accelerator.is_main_process
-    standing = _standing(config, accelerator, checkpoints)
+    standing = setup.standing_of(config, accelerator, checkpoints)
     if standing.finished:
         accelerator.end_training()
         return DistillResult(Path(config.output_dir), read_run(Path(config.output_dir)))
-    shape = _shape(config)
-    teacher = load_teacher(
-        config.teacher,
-        config.target_layers,
-        shape,
-        mask_group_norm=config.mask_group_norm,
-        train_mode=config.teacher_dropout,
-    )
+    shape = setup.student_shape_of(config)
+    teacher = setup.make_teacher(config, shape)
 
     # 2. The student starts as the lower part of its teacher, or goes on where it stood.
     set_seed(config.seed)
-    student = _student(config, teacher, shape)
-    data = _load_data(config, accelerator)
+    student = setup.make_student(config, teacher, shape)
+    data = setup.load_data(config, accelerator)
     accelerator.print(_describe(config, teacher, student, data.train))
 
     # 3. Train; the folder gets its name when it is whole.
@@ -108,109 +98,6 @@ def _end(accelerator: Accelerator) -> None:
     accelerator.free_memory()
     accelerator.wait_for_everyone()
     accelerator.end_training()
-
-
-def _accelerator(config: DistillConfig, checkpoints: Checkpoints) -> Accelerator:
-    """The processes and the precision are Accelerate's; each process gets its part of every batch."""
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-    from accelerate.utils import DataLoaderConfiguration
-
-    from hf_distilhubert.processes import choose_precision
-    from hf_distilhubert.training_log import check_tracker
-
-    check_tracker(config.report_to)
-    # A notebook's second run may ask for another precision; Accelerate would keep to that of the first.
-    AcceleratorState._reset_state()
-    accelerator = Accelerator(
-        # As an argument of its own, Accelerate 1.15 takes split_batches without a word, and ignores it.
-        dataloader_config=DataLoaderConfiguration(split_batches=True),
-        step_scheduler_with_optimizer=False,
-        mixed_precision=choose_precision(config.precision),
-        log_with=None if config.report_to == NO_TRACKER else config.report_to,
-        project_dir=str(checkpoints.folder),
-    )
-    if config.batch_size % (config.accumulation * accelerator.num_processes):
-        raise UserError(
-            f"batch_size {config.batch_size} cannot be shared by {accelerator.num_processes} processes "
-            f"with {config.accumulation} batches each; give a multiple"
-        )
-    return accelerator
-
-
-def _standing(config: DistillConfig, accelerator: Accelerator, checkpoints: Checkpoints) -> Standing:
-    """Whether the run begins, goes on or is finished, found out by the first process and said aloud."""
-    from hf_distilhubert.processes import on_main
-    from hf_distilhubert.resume import find_standing
-
-    folder = Path(config.output_dir)
-    inputs = [name for name in (config.teacher, config.student, config.data) if name]
-    find = partial(find_standing, folder, "distill", asdict(config), checkpoints)
-    standing = on_main(accelerator, partial(find, inputs=inputs, free=FREE, say=print))
-    if standing.finished:
-        accelerator.print(f"{folder} is finished; --overwrite begins anew")
-    elif standing.checkpoint is not None:
-        accelerator.print(f"going on from {standing.checkpoint}")
-    return standing
-
-
-def _shape(config: DistillConfig) -> StudentShape:
-    """The student's shape: a named one, with what is given of its own over it."""
-    from transformers import AutoConfig
-
-    from hf_distilhubert.loading import load
-    from hf_distilhubert.shapes import StudentShape, student_shape
-
-    changes = {field.name: getattr(config, field.name) for field in fields(StudentShape)}
-    return student_shape(config.shape, load(AutoConfig, config.teacher), **changes)
-
-
-def _student(config: DistillConfig, teacher: Teacher, shape: StudentShape) -> HubertForLayerDistillation:
-    """A new student, or the one that is named; its heads must be those that are asked for."""
-    from hf_distilhubert.group_norm import mask_group_norm
-
-    student = _existing_student(config) if config.student else _new_student(config, teacher, shape)
-    if config.mask_group_norm:
-        mask_group_norm(student)
-    return student
-
-
-def _new_student(config: DistillConfig, teacher: Teacher, shape: StudentShape) -> HubertForLayerDistillation:
-    from hf_distilhubert.students import student_from_teacher
-
-    return student_from_teacher(teacher.model, config.target_layers, shape, objective=config.objective)
-
-
-def _existing_student(config: DistillConfig) -> HubertForLayerDistillation:
-    from hf_distilhubert.heads import HubertForLayerDistillation, distillation_settings
-    from hf_distilhubert.loading import load_model
-
-    student = load_model(HubertForLayerDistillation, config.student)
-    objective = distillation_settings(student.config)["objective"]
-    if objective != config.objective:
-        raise UserError(f"{config.student} has learned {objective}; give --objective {objective}")
-    if student.target_layers != config.target_layers:
-        raise UserError(
-            f"{config.student} predicts layers {student.target_layers}, not {config.target_layers}; "
-            f"give --target_layers {' '.join(map(str, student.target_layers))}"
-        )
-    return student
-
-
-def _load_data(config: DistillConfig, accelerator: Accelerator) -> PretrainingData:
-    """The clips to learn from, and the held-out ones (none where the data has no such split)."""
-    from hf_distilhubert.distillation_folder import PretrainingData
-    from hf_distilhubert.speech_data import SpeechData, load_clips, verify_audio
-
-    train, held_out = load_clips(config.data, config.train_split), SpeechData("held out")
-    if config.eval_split != "none":
-        try:
-            held_out = load_clips(config.data, config.eval_split)
-        except UserError as error:
-            accelerator.print(f"no held-out loss: {error}")
-    for data in (train, held_out):
-        verify_audio(data)
-    return PretrainingData(train, held_out)
 
 
 def _describe(config: DistillConfig, teacher: Teacher, student: Any, train: SpeechData) -> str:
