@@ -30,7 +30,7 @@ def main() -> None:
 
     import torch
 
-    from hf_distilhubert.batches import LengthBatches
+    from hf_distilhubert.batches import ByCount, LengthBatches
     from hf_distilhubert.distillation_data import Collator
     from hf_distilhubert.pretraining import TeacherLoss
     from hf_distilhubert.speech_data import load_clips
@@ -61,7 +61,7 @@ def main() -> None:
     for number in range(arguments.rounds):
         order = torch.randperm(len(waveforms), generator=torch.Generator().manual_seed(number)).tolist()
         plain.append(speech_per_second(order[start : start + size] for start in range(0, len(order), size)))
-        sampler = LengthBatches(lengths, size, count, seed=number)
+        sampler = LengthBatches(lengths, ByCount(size), count, seed=number)
         ours.append(speech_per_second([clip for clip, _ in batch] for batch in sampler))
         print(
             f"round {number + 1}: plain shuffle {plain[-1]:.1f}, similar length {ours[-1]:.1f} s/s",

@@ -16,9 +16,10 @@ from conversion.checkpoint import Checkpoint
 from conversion.configuration import from_distiller
 from conversion.mapping import table, to_hugging_face
 from hf_distilhubert.audio import feature_extractor
-from hf_distilhubert.ctc import ctc_settings, keeps_case, load_vocabulary, reset_head, save_processor
+from hf_distilhubert.ctc import ctc_settings, load_vocabulary, reset_head, save_processor
 from hf_distilhubert.errors import UserError
 from hf_distilhubert.heads import HubertForLayerDistillation, head_settings
+from hf_distilhubert.text_rules import read_text_rules
 
 PREFIX = "hubert."
 
@@ -95,8 +96,8 @@ def _recogniser(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # the same command gives the same folder
         reset_head(model.lm_head, config.initializer_range)
-    keep_case = keeps_case(vocabulary, processor.tokenizer)
-    return Student(model, names, (), size, partial(save_processor, processor, keep_case=keep_case))
+    rules = read_text_rules(vocabulary, processor.tokenizer)
+    return Student(model, names, (), size, partial(save_processor, processor, rules=rules))
 
 
 def _filled(model_class: Any, config: HubertConfig, weights: dict[str, Tensor], dtype: str) -> Any:

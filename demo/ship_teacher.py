@@ -13,6 +13,7 @@ from hf_distilhubert.folders import new_folder
 KEPT = (
     "preprocessor_config.json",
     "processor_config.json",
+    "tokenizer.json",
     "tokenizer_config.json",
     "vocab.json",
     "text.json",

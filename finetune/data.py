@@ -11,34 +11,52 @@ import numpy as np
 import torch
 
 from finetune.augment import SPEED, augment
-from finetune.vocabulary import normalise_text
 from hf_distilhubert.audio import Waveform, normalise, num_frames, pad
 from hf_distilhubert.speech_data import Clip, Skipped, SpeechData, load_clips, verify_audio
+from hf_distilhubert.text_rules import TextRules
+from hf_distilhubert.tokens import labels_of
 
 CACHE_HOURS = 2.0  # of decoded sound: 460 MB
 
 
-def load_split(data: str, split: str, *, keep_case: bool) -> SpeechData:
+def load_split(data: str, split: str, rules: TextRules) -> SpeechData:
     """The clips of a split that decode, with transcripts in normal form.
+
+    Raises:
+        UserError: no such data, no transcripts, or too many clips that cannot be used.
+    """
+    found = read_split(data, split)
+    normalise_transcripts(found, rules)
+    return found
+
+
+def read_split(data: str, split: str) -> SpeechData:
+    """The clips of a split that decode, with their transcripts as they are.
 
     Raises:
         UserError: no such data, no transcripts, or too many clips that cannot be used.
     """
     found = load_clips(data, split, need_text=True)
     verify_audio(found)
-    normalise_transcripts(found, keep_case=keep_case)
     return found
 
 
-def normalise_transcripts(data: SpeechData, *, keep_case: bool) -> None:
+def transcripts(data: SpeechData) -> list[str]:
+    """What is said in each clip."""
+    return [clip.text or "" for clip in data.clips]
+
+
+def normalise_transcripts(data: SpeechData, rules: TextRules) -> None:
     """Replace the transcripts by their normal form; clips whose transcript has no letters are left out.
+
+    Args:
+        data: clips with transcripts.
+        rules: what the recogniser's texts are normalised with, in training and in scoring alike.
 
     Raises:
         UserError: too many clips are left out, see `SpeechData.skip`.
     """
-    data.clips = [
-        replace(clip, text=normalise_text(clip.text or "", keep_case=keep_case)) for clip in data.clips
-    ]
+    data.clips = [replace(clip, text=rules(clip.text or "")) for clip in data.clips]
     empty = [
         Skipped(clip.clip_id, "its transcript has no letters or digits")
         for clip in data.clips
@@ -64,7 +82,7 @@ def drop_too_short(data: SpeechData, tokenizer: Any, config: Any, *, augmented: 
     found = []
     for clip in data.clips:
         frames = num_frames(int(clip.num_samples * shortest), config.conv_kernel, config.conv_stride)
-        needed = frames_needed(tokenizer(clip.text).input_ids)
+        needed = frames_needed(labels_of(tokenizer, clip.text or ""))
         if frames < needed:
             margin = " after augmentation" if augmented else ""
             reason = f"{frames} frames{margin}, too short for its text, which needs {needed}"
@@ -126,7 +144,7 @@ class ClipDataset(torch.utils.data.Dataset[dict[str, Any]]):
         return len(self.clips)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        labels = self.tokenizer(self.clips[index].text).input_ids
+        labels = labels_of(self.tokenizer, self.clips[index].text or "")
         return {"input_values": Recording(self, index), "labels": labels}
 
     def set_epoch(self, epoch: int) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from hf_distilhubert.errors import UserError
+from hf_distilhubert.text_rules import TextRules, chosen_rules
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,30 @@ class FinetuneConfig:
         default=None,
         metadata={"help": "start from random weights: the JSON of a HubertConfig; --model is not used then"},
     )
-    keep_case: bool = field(
-        default=False, metadata={"help": "keep upper case; otherwise transcripts are put in lower case"}
+    text: str | None = field(
+        default=None,
+        metadata={
+            "help": "normal form of the transcripts: basic (letters, digits, marks, apostrophes of "
+            "any language), english (a to z, digits, apostrophe) or none; default: the recogniser's, or basic"
+        },
+    )
+    case: str | None = field(
+        default=None,
+        metadata={"help": "lower, upper or keep; default: the recogniser's, or lower"},
+    )
+    min_count: int = field(
+        default=1, metadata={"help": "characters seen fewer times than this in training get no token"}
+    )
+    digraphs: list[str] | None = field(
+        default=None,
+        metadata={"help": "letters of several characters that get one token each, such as ch dž"},
+    )
+    graphemes: bool = field(
+        default=False, metadata={"help": "give a letter and its combining marks one token together"}
+    )
+    new_head: bool = field(
+        default=False,
+        metadata={"help": "give a recogniser a new vocabulary and output layer; the old ones are lost"},
     )
     augment: bool = field(
         default=False, metadata={"help": "change speed, volume, noise and silence of each clip in each epoch"}
@@ -52,3 +76,16 @@ class FinetuneConfig:
     def __post_init__(self) -> None:
         if self.pad_multiple < 1:
             raise UserError(f"--pad_multiple {self.pad_multiple}; give a number of samples from 1")
+        if self.min_count < 1:
+            raise UserError(f"--min_count {self.min_count}; give a number of times from 1")
+        chosen_rules(None, self.text, self.case)
+        for digraph in self.digraphs or ():
+            if len(digraph) < 2 or any(map(str.isspace, digraph)):
+                raise UserError(
+                    f"--digraphs {digraph!r}; give letters that are written with two characters or more"
+                )
+
+    def alphabet(self, rules: TextRules) -> dict[str, Any]:
+        """How the characters of normalised texts become tokens; see `finetune.vocabulary.build_processor`."""
+        digraphs = [rules(digraph) for digraph in self.digraphs or ()]
+        return {"min_count": self.min_count, "digraphs": digraphs, "graphemes": self.graphemes}

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from finetune.arguments import CTCTrainingArguments
     from finetune.recogniser import Recogniser
     from hf_distilhubert.speech_data import SpeechData
+    from hf_distilhubert.text_rules import Normaliser, TextRules
 
 EXAMPLES = """\
   python -m finetune.train --model runs/student --data recordings --output_dir runs/recogniser
@@ -63,7 +64,9 @@ class FinetuneResult:
     evaluation: dict[str, float] | None
 
 
-def train(config: FinetuneConfig, arguments: CTCTrainingArguments) -> FinetuneResult:
+def train(
+    config: FinetuneConfig, arguments: CTCTrainingArguments, *, normalise: Normaliser | None = None
+) -> FinetuneResult:
     """Fine-tune with CTC and write a folder with model, processor, log and results.
 
     Checkpoints, if `save_strategy` asks for any, lie in `OUTPUT_DIR.checkpoints` until the folder is written.
@@ -71,6 +74,8 @@ def train(config: FinetuneConfig, arguments: CTCTrainingArguments) -> FinetuneRe
     Args:
         config: what is trained on what.
         arguments: how; `output_dir` is the new folder.
+        normalise: a function from a transcript to its normal form, in place of `config.text`. No folder can
+            hold it: give it to `score` again.
 
     Raises:
         UserError: the output folder exists, the data, the model, the checkpoint or a setting cannot be used,
@@ -79,9 +84,10 @@ def train(config: FinetuneConfig, arguments: CTCTrainingArguments) -> FinetuneRe
     from transformers import set_seed
 
     from finetune.checkpoints import checkpoint_folder, fit
-    from finetune.data import drop_too_short, load_split
+    from finetune.data import drop_too_short, normalise_transcripts, read_split, transcripts
     from finetune.progress import announce
-    from finetune.recogniser import fresh_recogniser, load_recogniser
+    from finetune.recogniser import recogniser_for, rules_for
+    from finetune.text_report import text_report
     from finetune.trainer import make_trainer
     from hf_distilhubert.speech_data import write_skipped
 
@@ -95,21 +101,20 @@ def train(config: FinetuneConfig, arguments: CTCTrainingArguments) -> FinetuneRe
     ):
         # 1. Clips that can be read, with transcripts in normal form; bars are drawn once.
         with nullcontext() if arguments.process_index == 0 else redirect_stderr(StringIO()):
-            training = load_split(config.data, config.train_split, keep_case=config.keep_case)
-            evaluation = _load_evaluation(config, arguments)
+            training = read_split(config.data, config.train_split)
+            written = transcripts(training)
+            rules = rules_for(config, normalise)
+            normalise_transcripts(training, rules)
+            evaluation = _load_evaluation(config, arguments, rules)
 
         # 2. A model whose head belongs to the characters of those transcripts.
         set_seed(arguments.seed)
-        texts = [str(clip.text) for clip in training.clips]
-        if config.from_scratch:
-            recogniser = fresh_recogniser(config.from_scratch, texts)
-        else:
-            recogniser = load_recogniser(config.model, texts)
-            if config.freeze_feature_encoder:
-                recogniser.model.freeze_feature_encoder()
-        drop_too_short(
-            training, recogniser.processor.tokenizer, recogniser.model.config, augmented=config.augment
-        )
+        texts = transcripts(training)
+        recogniser = recogniser_for(config, texts, rules)
+        tokenizer = recogniser.processor.tokenizer
+        if arguments.process_index == 0:
+            print(*text_report(rules, written, texts, recogniser), sep="\n", flush=True)
+        drop_too_short(training, tokenizer, recogniser.model.config, augmented=config.augment)
         if arguments.process_index == 0:
             announce(recogniser, training, evaluation)
 
@@ -128,13 +133,13 @@ def train(config: FinetuneConfig, arguments: CTCTrainingArguments) -> FinetuneRe
             train_clips=len(training.clips),
             train_hours=training.hours,
             skipped=len(training.skipped),
-            vocabulary_size=len(recogniser.processor.tokenizer),
+            vocabulary_size=len(tokenizer),
             num_parameters=recogniser.model.num_parameters(),
             seconds=seconds,
             evaluation=metrics and {"wer": metrics["eval_wer"], "cer": metrics["eval_cer"]},
         )
         if arguments.process_index == 0:
-            _save(folder, config, arguments, recogniser, training, result)
+            _save(folder, config, arguments, recogniser, rules, training, result)
             write_skipped(folder, [*training.skipped, *(evaluation.skipped if evaluation else ())])
     return result
 
@@ -160,14 +165,16 @@ def _result_folder(arguments: CTCTrainingArguments, *, overwrite: bool) -> Itera
             yield Path(scratch)
 
 
-def _load_evaluation(config: FinetuneConfig, arguments: CTCTrainingArguments) -> SpeechData | None:
+def _load_evaluation(
+    config: FinetuneConfig, arguments: CTCTrainingArguments, rules: TextRules
+) -> SpeechData | None:
     """The evaluation split; without one, evaluation is left out unless `--eval_strategy` asks for it."""
     from finetune.data import load_split
 
     if config.eval_split == "none":
         return None
     try:
-        return load_split(config.data, config.eval_split, keep_case=config.keep_case)
+        return load_split(config.data, config.eval_split, rules)
     except UserError as error:
         if arguments.eval_strategy != "no":
             raise
@@ -181,17 +188,19 @@ def _save(
     config: FinetuneConfig,
     arguments: CTCTrainingArguments,
     recogniser: Recogniser,
+    rules: TextRules,
     training: SpeechData,
     result: FinetuneResult,
 ) -> None:
     from finetune.arguments import changed
-    from hf_distilhubert.ctc import save_processor, tokens_of
+    from hf_distilhubert.ctc import save_processor
     from hf_distilhubert.loading import quiet_transformers
     from hf_distilhubert.provenance import record, short_name
+    from hf_distilhubert.tokens import tokens_of
 
     with quiet_transformers():
         recogniser.model.save_pretrained(folder)
-    save_processor(recogniser.processor, folder, keep_case=config.keep_case)
+    save_processor(recogniser.processor, folder, rules)
     figures: dict[str, Any] = {
         "data": short_name(config.data),
         "steps": result.steps,
@@ -206,12 +215,14 @@ def _save(
         "skipped": result.skipped,
         "seconds": result.seconds,
         "num_parameters": result.num_parameters,
+        "text": str(rules),
         "vocabulary_size": result.vocabulary_size,
         "vocabulary": tokens_of(recogniser.processor.tokenizer),
     }
     if result.evaluation:
         figures["eval"] = result.evaluation
-    settings = asdict(config) | changed(arguments)
+    # The rules as they were chosen: taken up again, these settings mean the same with any model.
+    settings = asdict(config) | {"text": rules.text, "case": rules.case} | changed(arguments)
     record(folder, "finetune", settings, figures, source=None if config.from_scratch else config.model)
 
 

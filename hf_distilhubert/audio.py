@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -80,12 +80,16 @@ def read_audio(source: Source) -> Waveform:
         channels, rate = soundfile.read(_file(source), dtype="float32", always_2d=True)
     except (RuntimeError, OSError) as error:
         raise AudioError(_unreadable(source, error)) from error
-    if not np.isfinite(channels).all():
-        raise AudioError(f"{_name(source)}: holds NaN or infinite samples; mend or remove it")
+    _check_finite(channels, source)
     waveform = resample(_mix(channels, source), rate)
     if len(waveform) < MIN_SAMPLES:
         raise AudioError(f"{_name(source)}: {too_short(len(waveform))}")
     return waveform
+
+
+def _check_finite(channels: Waveform, source: Source) -> None:
+    if not np.isfinite(channels).all():
+        raise AudioError(f"{_name(source)}: holds NaN or infinite samples; mend or remove it")
 
 
 def too_short(num_samples: int) -> str:
@@ -96,10 +100,14 @@ def too_short(num_samples: int) -> str:
 def _mix(channels: Waveform, source: Source) -> Waveform:
     """Average `(time, channel)`; silence out of loud channels (opposite phase) is an error, not a result."""
     mono: Waveform = channels.mean(axis=1)
-    loudest = float(np.square(channels).mean(axis=0).max(initial=0.0))
-    if float(np.square(mono).mean()) < 1e-6 * loudest:
-        raise AudioError(f"{_name(source)}: its channels cancel each other; give one channel")
+    _check_channels(np.square(mono).mean(), np.square(channels).mean(axis=0), source)
     return mono
+
+
+def _check_channels(mono: Any, channels: Any, source: Source) -> None:
+    """Compare the power of the mixture with that of each channel."""
+    if mono < 1e-6 * channels.max(initial=0.0):
+        raise AudioError(f"{_name(source)}: its channels cancel each other; give one channel")
 
 
 def feature_extractor(*, do_normalize: bool = False) -> Any:
@@ -134,11 +142,14 @@ def normalise(waveform: Waveform) -> Waveform:
 
 def crop(waveform: Waveform, max_samples: int, generator: np.random.Generator) -> Waveform:
     """A random stretch of at most `max_samples` samples."""
-    surplus = len(waveform) - max_samples
-    if surplus <= 0:
-        return waveform
-    start = int(generator.integers(surplus + 1))
+    start = crop_start(len(waveform), max_samples, generator)
     return waveform[start : start + max_samples]
+
+
+def crop_start(num_samples: int, max_samples: int, generator: np.random.Generator, *, step: int = 1) -> int:
+    """Where a random stretch of at most `max_samples` samples begins: at a multiple of `step`."""
+    surplus = num_samples - max_samples
+    return 0 if surplus <= 0 else step * int(generator.integers(surplus // step + 1))
 
 
 def pad(
@@ -186,3 +197,42 @@ def _unreadable(source: Source, error: Exception) -> str:
             return f"{source}: a folder, not an audio file"
     reason = one_line(getattr(error, "error_string", error))
     return f"{_name(source)}: cannot be decoded ({reason}); give WAV, FLAC, Ogg, Opus or MP3"
+
+
+# ----- recordings of any length ---------------------------------------------------------------------------
+
+
+def read_blocks(source: Source, seconds: float = 10.0) -> Iterator[Waveform]:
+    """What `read_audio` gives, a block of some seconds at a time: memory does not grow with the length.
+
+    Raises:
+        AudioError: as `read_audio`, but for the length; on the way, or after the last block (channels that
+            cancel).
+    """
+    import soundfile
+
+    info = audio_info(source)
+    mono_energy, energies = 0.0, np.zeros(info.channels)
+    resample_block = resampler(info.sampling_rate)
+    try:
+        with soundfile.SoundFile(_file(source)) as file:
+            for channels in file.blocks(round(seconds * info.sampling_rate), dtype="float32", always_2d=True):
+                _check_finite(channels, source)
+                mono = channels.mean(axis=1)
+                mono_energy += float(np.square(mono).sum(dtype=np.float64))
+                energies += np.square(channels).sum(axis=0, dtype=np.float64)
+                yield resample_block(mono, False)
+    except (RuntimeError, OSError) as error:
+        raise AudioError(_unreadable(source, error)) from error
+    yield resample_block(np.zeros(0, np.float32), True)
+    _check_channels(mono_energy, energies, source)
+
+
+def resampler(rate: int) -> Callable[[Waveform, bool], Waveform]:
+    """A function that brings one block after the other to 16 kHz; its second argument is for the last."""
+    if rate == SAMPLING_RATE:
+        return lambda waveform, _last: waveform
+    import soxr
+
+    stream = soxr.ResampleStream(rate, SAMPLING_RATE, 1, dtype="float32")
+    return lambda waveform, last: np.asarray(stream.resample_chunk(waveform, last=last), np.float32)

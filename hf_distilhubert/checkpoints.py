@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from hf_distilhubert.errors import UserError
 from hf_distilhubert.folders import file_sha256
 
 CHECKSUMS = "SHA256SUMS"  # in the format of the tool sha256sum
 LOG = "log.jsonl"
+LOCK = ".lock"  # held by the run that writes; the system lets go of it however the run ends
 NAME = re.compile(r"step-\d{8,}")
 
 
@@ -53,20 +56,24 @@ class Checkpoints:
 
     @contextmanager
     def opened(self, *, anew: bool) -> Iterator[None]:
-        """Make the folder; where an error leaves it without a checkpoint to go on from, it is removed.
+        """Make the folder this run's alone; where an error leaves no checkpoint in it, it is removed.
 
         Args:
             anew: throw away what a stopped run left.
 
         Raises:
-            UserError: it cannot be written.
+            UserError: it cannot be written, or another run is writing it.
         """
+        lock = FileLock(self.folder / LOCK, blocking=False)
         try:
-            if anew:
-                shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._remove(".step-*.partial")
+            lock.acquire()
+            self._remove(*(("[!.]*", ".step-*.partial") if anew else (".step-*.partial",)))
             self.log.touch()
+        except Timeout as error:
+            raise UserError(
+                f"another run is writing {self.folder}; wait for its end, or choose another output folder"
+            ) from error
         except OSError as error:
             raise UserError(
                 f"cannot write {self.folder}: {error.strerror}; choose another output folder"
@@ -77,6 +84,9 @@ class Checkpoints:
             if not self.named():
                 shutil.rmtree(self.folder, ignore_errors=True)
             raise
+        finally:
+            lock.release()
+            self._leave()
 
     def partial(self, step: int) -> Path:
         """Where the checkpoint of a step is written until it is whole."""
@@ -108,17 +118,19 @@ class Checkpoints:
         for path in self.named():
             if step_of(path) == best:
                 kept = path.rename(self.folder / "best")
-        for pattern in ("step-*", ".step-*.partial"):
-            self._remove(pattern)
-        self.log.unlink(missing_ok=True)
-        # A tracker may have left its files in there, which stay.
-        with suppress(OSError):
-            self.folder.rmdir()
+        self._remove("step-*", ".step-*.partial", LOG)
+        self._leave()
         return kept
 
-    def _remove(self, pattern: str) -> None:
-        for path in self.folder.glob(pattern):
-            shutil.rmtree(path)
+    def _remove(self, *patterns: str) -> None:
+        for path in [path for pattern in patterns for path in self.folder.glob(pattern)]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def _leave(self) -> None:
+        """Leave no lock behind, and no empty folder; a tracker may have left its files in there."""
+        (self.folder / LOCK).unlink(missing_ok=True)
+        with suppress(OSError):
+            self.folder.rmdir()
 
 
 def step_of(path: Path) -> int:

@@ -14,6 +14,8 @@ from hf_distilhubert.errors import UserError, one_line
 from hf_distilhubert.loading import load
 from hf_distilhubert.provenance import write_json
 from hf_distilhubert.students import NO_MASKING
+from hf_distilhubert.text_rules import TextRules
+from hf_distilhubert.tokens import rust_tokenizer
 
 BLANK, UNKNOWN, DELIMITER = "<pad>", "<unk>", "|"
 # By what these tokens are known in a vocabulary that comes without a tokenizer: what they stand for, names.
@@ -22,7 +24,7 @@ SPECIAL = {
     "unknown": ("unknown characters", (UNKNOWN, "[UNK]")),
     "delimiter": ("the space between words", (DELIMITER, " ")),
 }
-VOCABULARY, TEXT_RULES = "vocab.json", "text.json"
+VOCABULARY, RUST_TOKENIZER = "vocab.json", "tokenizer.json"
 EXPECTED = 'expected one object of tokens and ids, such as {"<pad>": 0, "<unk>": 1, "|": 2, "a": 3}'
 
 
@@ -87,41 +89,20 @@ def load_vocabulary(source: str | Path, *, do_normalize: bool = False) -> Any:
     return ctc_processor(vocabulary, do_normalize=do_normalize, **special)
 
 
-def save_processor(processor: Any, folder: Path, *, keep_case: bool) -> None:
-    """Write what `AutoProcessor` reads, `preprocessor_config.json` for other clients, and the text rules."""
+def save_processor(processor: Any, folder: Path, rules: TextRules) -> None:
+    """Write what `AutoProcessor` reads, the text rules, and the files that other clients look for.
+
+    Args:
+        processor: of the recogniser.
+        folder: where its weights lie.
+        rules: what its texts were normalised with.
+    """
     processor.save_pretrained(folder)
     # The processor's own file says the same, but transformers.js and older clients look for this one.
     processor.feature_extractor.save_pretrained(folder)
-    write_json(folder / TEXT_RULES, {"keep_case": keep_case})
-
-
-def keeps_case(folder: str | Path, tokenizer: Any) -> bool:
-    """Whether texts are to keep their case: as the folder's text rules say, or else as the vocabulary has it.
-
-    Raises:
-        UserError: the text rules are damaged.
-    """
-    path = Path(folder) / TEXT_RULES
-    if not path.is_file():
-        # Names such as "[CLS]" say nothing.
-        return any(len(token) == 1 and token.isupper() for token in tokens_of(tokenizer))
-    try:
-        return bool(json.loads(path.read_text(encoding="utf-8"))["keep_case"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f'{path}: expected {{"keep_case": true}} or false; mend it or take it away'
-        ) from error
-
-
-def tokens_of(tokenizer: Any) -> list[str]:
-    """All tokens in the order of their ids."""
-    return [token for token, _ in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])]
-
-
-def characters_of(tokenizer: Any) -> set[str]:
-    """The characters that a tokenizer can write, the space among them."""
-    special = {tokenizer.pad_token, tokenizer.unk_token, tokenizer.bos_token, tokenizer.eos_token}
-    return {" " if t == tokenizer.word_delimiter_token else t for t in tokens_of(tokenizer)} - special
+    # Transformers passes over it: its tokenizer for CTC is one in Python.
+    write_json(folder / RUST_TOKENIZER, rust_tokenizer(processor.tokenizer))
+    rules.save(folder)
 
 
 # ----- the model ------------------------------------------------------------------------------------------

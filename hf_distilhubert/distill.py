@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from hf_distilhubert.checkpoints import Checkpoints
-    from hf_distilhubert.distillation_folder import Run
-    from hf_distilhubert.speech_data import SpeechData
+    from hf_distilhubert.distillation_folder import PretrainingData, Run
     from hf_distilhubert.teachers import Teacher
 
 EXAMPLES = """\
@@ -70,12 +69,15 @@ def distill(config: DistillConfig) -> DistillResult:
         return DistillResult(Path(config.output_dir), read_run(Path(config.output_dir)))
     shape = setup.student_shape_of(config)
     teacher = setup.make_teacher(config, shape)
+    targets = setup.open_targets(config, accelerator, teacher)
 
     # 2. The student starts as the lower part of its teacher, or goes on where it stood.
     set_seed(config.seed)
     student = setup.make_student(config, teacher, shape)
-    data = setup.load_data(config, accelerator)
-    accelerator.print(_describe(config, teacher, student, data.train))
+    data = setup.load_data(config, accelerator, standing)
+    accelerator.print(_describe(config, teacher, student, data))
+    if targets is not None:
+        data = setup.with_targets(accelerator, targets, teacher, data)
 
     # 3. Train; the folder gets its name when it is whole.
     stop = StopRequest()
@@ -100,14 +102,14 @@ def _end(accelerator: Accelerator) -> None:
     accelerator.end_training()
 
 
-def _describe(config: DistillConfig, teacher: Teacher, student: Any, train: SpeechData) -> str:
+def _describe(config: DistillConfig, teacher: Teacher, student: Any, data: PretrainingData) -> str:
     return (
         f"teacher {config.teacher}: {teacher.config.num_hidden_layers} layers, "
         f"{teacher.model.num_parameters():,} parameters\n"
         f"student: {student.config.num_hidden_layers} layers, "
         f"{student.hubert.num_parameters():,} parameters, "
         f"{len(config.target_layers)} heads for layers {', '.join(map(str, config.target_layers))}\n"
-        f"speech: {len(train.clips):,} clips, {train.hours:.2f} hours, {len(train.skipped)} skipped"
+        f"speech: {data.train}"
     )
 
 

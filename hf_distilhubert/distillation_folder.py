@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,24 +13,37 @@ from safetensors import SafetensorError
 
 from hf_distilhubert.audio import feature_extractor
 from hf_distilhubert.checkpoints import LOG
+from hf_distilhubert.curves import draw_distillation, read_log
 from hf_distilhubert.errors import UserError, one_line
 from hf_distilhubert.folders import new_folder
 from hf_distilhubert.loading import quiet_transformers
 from hf_distilhubert.provenance import record, short_name
 from hf_distilhubert.speech_data import SpeechData, write_skipped
+from hf_distilhubert.streamed_data import StreamedSpeech
 
 if TYPE_CHECKING:
     from hf_distilhubert.heads import HubertForLayerDistillation
     from hf_distilhubert.settings import DistillConfig
+    from hf_distilhubert.target_cache import TargetCache
     from hf_distilhubert.teachers import Teacher
 
 
 @dataclass(frozen=True)
 class PretrainingData:
-    """Clips to learn from, and clips to measure the loss on (possibly none)."""
+    """Clips to learn from, clips to measure the loss on (possibly none), targets of both (where cached).
 
-    train: SpeechData
+    `check` says, for a run that goes on, which of them did not decode.
+    """
+
+    train: SpeechData | StreamedSpeech
     held_out: SpeechData
+    targets: TargetCache | None = None
+    check: Mapping[str, Any] = field(default_factory=dict)
+
+    def record(self) -> dict[str, Any]:
+        """What a checkpoint holds of the data, in plain values."""
+        streamed = {"train": self.train.record()} if isinstance(self.train, StreamedSpeech) else {}
+        return dict(self.check) | streamed
 
 
 @dataclass(frozen=True)
@@ -79,12 +93,21 @@ def write_result(
         try:
             _save(config, folder, teacher, student, data, run)
             shutil.copyfile(log, folder / LOG)
+            _draw(folder)
         # On a full disk torch and safetensors raise classes of their own.
         except (OSError, RuntimeError, SafetensorError) as error:
             raise UserError(
                 f"cannot write {config.output_dir}: {one_line(error, limit=200)}; "
                 "make room, and the same command goes on from its last checkpoint"
             ) from error
+
+
+def _draw(folder: Path) -> None:
+    """The curves as `figures/losses.png`, where any step was logged."""
+    lines = read_log(folder / LOG)
+    if any("loss" in line for line in lines):
+        (folder / "figures").mkdir()
+        draw_distillation(lines, folder / "figures" / "losses.png")
 
 
 def _save(
@@ -104,7 +127,7 @@ def _save(
     results = {
         "data": short_name(config.data),
         "steps": config.max_steps,
-        "batch_size": config.batch_size,
+        **_batches(config),
         "audio_hours": round(data.train.hours, 4),
         "seed": config.seed,
         "target_layers": config.target_layers,
@@ -114,6 +137,12 @@ def _save(
         **asdict(run),
     }
     record(folder, "distill", config, results, source=config.student or config.teacher)
+
+
+def _batches(config: DistillConfig) -> dict[str, float]:
+    if config.batch_seconds is None:
+        return {"batch_size": config.batch_size}
+    return {"batch_seconds": config.batch_seconds}
 
 
 def save_settings(student: HubertForLayerDistillation, folder: Path) -> None:

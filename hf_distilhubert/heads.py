@@ -93,6 +93,10 @@ class HubertForLayerDistillation(HubertPreTrainedModel):
         else:
             super()._init_weights(module)
 
+    def freeze_feature_encoder(self) -> None:
+        """Leave the front end as it is: no gradient, nothing kept for one (named as in `HubertForCTC`)."""
+        self.hubert.feature_extractor._freeze_parameters()
+
     def forward(
         self,
         input_values: Tensor,

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,21 @@ class Row:
     speaker: str | None = None
     split: str | None = None
     problem: str | None = None
+    columns: tuple[str, ...] = ()  # values of those that were asked for
 
 
-def folder_rows(folder: Path) -> list[Row]:
-    """List a folder: by its metadata table, as a LibriSpeech tree, or as a bare tree of audio files."""
+def folder_rows(folder: Path, columns: Sequence[str] = (), *, need_text: bool = False) -> list[Row]:
+    """List a folder: by its metadata table, as a LibriSpeech tree, or as a bare tree of audio files.
+
+    Args:
+        folder: the folder.
+        columns: of the table, to be kept with each row.
+        need_text: refuse a table without transcripts.
+    """
     for name in METADATA:
         if (folder / name).is_file():
-            return manifest_rows(folder / name, inside=True)
+            return manifest_rows(folder / name, inside=True, columns=columns, need_text=need_text)
+    check_columns(folder, (), columns)
     transcripts = sorted(folder.rglob("*.trans.txt"))
     if transcripts:
         return [row for file in transcripts for row in _librispeech_rows(file, folder)]
@@ -44,13 +52,17 @@ def folder_rows(folder: Path) -> list[Row]:
     return [Row(str(path.relative_to(folder)), path) for path in sorted(files)]
 
 
-def manifest_rows(manifest: Path, *, inside: bool = False) -> list[Row]:
+def manifest_rows(
+    manifest: Path, *, inside: bool = False, columns: Sequence[str] = (), need_text: bool = False
+) -> list[Row]:
     """List a manifest; paths in it are relative to its folder.
 
     Args:
         manifest: a `.csv`, `.tsv`, `.jsonl` or `.parquet` file with a column of file names and, optionally,
             `transcription`, `speaker` and `split`.
         inside: refuse clips outside the manifest's folder (a data set's own table has no business there).
+        columns: others to be kept with each row.
+        need_text: refuse a manifest without transcripts.
 
     Raises:
         UserError: another kind of file, wrong encoding, missing columns, or no rows.
@@ -66,29 +78,43 @@ def manifest_rows(manifest: Path, *, inside: bool = False) -> list[Row]:
     records = readers[manifest.suffix.lower()](manifest)
     if not records:
         raise UserError(f"{manifest}: no rows in it, so there are no clips")
-    columns = list(records[0])
-    files = first_column(columns, FILE_COLUMNS)
+    there = list(records[0])
+    files = first_column(there, FILE_COLUMNS)
     if files is None:
         raise UserError(
             f"{manifest}: no column of file names ({', '.join(FILE_COLUMNS)}); "
-            f"its columns: {', '.join(columns)}"
+            f"its columns: {', '.join(there)}"
         )
-    texts, speakers = first_column(columns, TEXT_COLUMNS), first_column(columns, SPEAKER_COLUMNS)
-    rows = [_row(record, manifest.parent, files, texts, speakers, inside) for record in records]
+    check_columns(manifest, there, columns)
+    texts, speakers = first_column(there, TEXT_COLUMNS), first_column(there, SPEAKER_COLUMNS)
+    if need_text and texts is None:
+        raise UserError(
+            f"{manifest}: no transcripts, which belong in a column {' or '.join(TEXT_COLUMNS)}; "
+            f"its columns: {', '.join(there)}"
+        )
+    rows = [
+        replace(
+            _row(record, manifest.parent, files, texts, speakers, inside),
+            columns=tuple(_string(record.get(column)) or "" for column in columns),
+        )
+        for record in records
+    ]
     return list(_without_repeats(rows))
 
 
 def _row(
     record: dict[str, Any], folder: Path, files: str, texts: str | None, speakers: str | None, inside: bool
 ) -> Row:
-    name = str(record.get(files) or "")
+    name = _string(record.get(files)) or ""
     path = folder / name
     problem = None
     if not name:
         problem = "no file name"
     elif inside and not path.resolve().is_relative_to(folder.resolve()):
         problem = "leads out of the data set's folder"
-    split = record.get("split") or (Path(name).parts[0] if len(Path(name).parts) > 1 else None)
+    # A path that leads out of the folder begins with no split.
+    folders = () if problem else Path(name).parts[:-1]
+    split = record.get("split") or next(iter(folders), None)
     return Row(
         clip_id=name or "(row without a file name)",
         audio=path,
@@ -165,8 +191,20 @@ def first_column(columns: Sequence[str], names: Sequence[str]) -> str | None:
     return next((name for name in names if name in columns), None)
 
 
+def check_columns(source: object, there: Sequence[str], wanted: Sequence[str]) -> None:
+    """Refuse columns that a data set does not have.
+
+    Raises:
+        UserError: one of `wanted` is not among `there`.
+    """
+    for column in wanted:
+        if column not in there:
+            raise UserError(f"{source}: no column {column!r}; its columns: {', '.join(there) or 'none'}")
+
+
 def _string(value: Any) -> str | None:
-    return None if value is None else str(value)
+    # JSON can hold halves of characters, which no file can.
+    return None if value is None else str(value).encode(errors="replace").decode()
 
 
 def belongs(name: str, split: str) -> bool:

@@ -115,3 +115,15 @@ def distillation_loss(
     l1 = (distance * weights).sum(dim=(0, 2))
     cosine = (-F.logsigmoid(similarity) * weights).sum(dim=(0, 2))
     return DistillationLoss((l1 + cosine_weight * cosine).mean(), l1.detach(), cosine.detach())
+
+
+def mean_norms(states: Tensor, frame_mask: Tensor, num_frames: Tensor | float) -> Tensor:
+    """The length of a layer's vectors, averaged over frames: `(layer,)` of `(batch, layer, frame, size)`.
+
+    Args:
+        states: hidden states.
+        frame_mask: `(batch, frame)`, true where a frame is speech.
+        num_frames: the number of frames to average over, see `distillation_loss`.
+    """
+    weights = frame_mask[:, None].float() / num_frames
+    return (states.float().norm(dim=-1) * weights).sum(dim=(0, 2))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from hf_distilhubert.objective import Objective, distillation_loss, last_layer
+from hf_distilhubert.objective import Objective, distillation_loss, last_layer, mean_norms
 from hf_distilhubert.training import Batch
 from hf_distilhubert.training_log import to_plain
 
@@ -38,7 +38,7 @@ class TeacherLoss:
     def __call__(
         self, student: nn.Module, batch: Batch, num_frames: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a batch averaged over `num_frames` frames, and L1 and cosine per prediction."""
+        """The loss of a batch averaged over `num_frames` frames, and L1, cosine, teacher norms."""
         inputs = batch["input_values"], batch["attention_mask"]
         targets = batch["targets"] if "targets" in batch else self.teacher(*inputs)
         loss = distillation_loss(
@@ -48,7 +48,11 @@ class TeacherLoss:
             cosine_weight=self.cosine_weight,
             num_frames=num_frames,
         )
-        figures: dict[str, Tensor] = {}
+        count = batch["frame_mask"].sum().clamp(min=1) if num_frames is None else num_frames
+        norms = mean_norms(targets, batch["frame_mask"], count)
+        figures = {
+            f"teacher_norm/{layer}": norm for layer, norm in zip(self.teacher.layers, norms, strict=True)
+        }
         for name, l1, cosine in zip(self.names, loss.l1, loss.cosine, strict=True):
             figures |= {f"l1/{name}": l1, f"cosine/{name}": cosine}
         return loss.total, figures
@@ -101,7 +105,7 @@ def held_out_loss(
     device: torch.device,
     cut_short: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any] | None:
-    """Loss, L1 and cosine per layer, averaged over all frames of the held-out clips; None if cut short."""
+    """The loss's figures, averaged over all frames of the held-out clips; None if cut short."""
     student.eval()
     totals: dict[str, Tensor] = {}
     frames = 0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
+import multiprocessing
 import os
 import signal
 import threading
@@ -81,10 +84,20 @@ class StopRequest:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def leave_signals_to_the_parent(_worker: int) -> None:
+def start_reader(_worker: int) -> None:
     """Start a process that reads audio: a stop is the trainer's business, which ends it when it is done."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
+    # Looking for garbage among what the trainer has made would copy all of it into this process.
+    gc.freeze()
+
+
+@atexit.register
+def _end_readers() -> None:
+    """End the processes that read audio, should an error have left any: Python's own signal they ignore."""
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
 
 
 def choose_precision(name: str) -> str | None:

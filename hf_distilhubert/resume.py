@@ -109,6 +109,11 @@ def refuse_others(
         )
 
 
+def taken_up(checkpoint: Path | None) -> Mapping[str, Any]:
+    """What is known of the data from before, see `PretrainingData.record`; nothing where a run begins."""
+    return (checkpoint and read_state(checkpoint)["state"].get("data")) or {}
+
+
 def resumed_state(checkpoint: Path | None, circumstances: Mapping[str, Any]) -> TrainingState:
     """How far a run is that goes on from a checkpoint, or begins.
 

@@ -38,17 +38,19 @@ class Clip:
 
     Attributes:
         clip_id: its name within the data set.
-        audio: where the sound is.
+        audio: where the sound is, or the bytes of its file.
         num_samples: length at 16 kHz, by the file's header.
         text: what is said, if known.
         speaker: who says it, if known.
+        columns: values of the columns that were asked for, in that order.
     """
 
     clip_id: str
-    audio: Path | HubAudio
+    audio: Path | HubAudio | bytes
     num_samples: int
     text: str | None = None
     speaker: str | None = None
+    columns: tuple[str, ...] = ()
 
     def read(self) -> Waveform:
         """Decode: `(time,)`, 16 kHz mono.
@@ -103,19 +105,40 @@ class SpeechData:
         Raises:
             UserError: see `skip`.
         """
-        total, first = len(self.clips) + len(self.skipped), self.skipped[:1]
-        example = f" (for example {first[0].clip_id}: {first[0].reason})" if first else ""
-        if not self.clips:
-            raise UserError(f"{self.name}: none of {total} clips can be used{example}")
-        # One bad clip may always be left out: in a small set it would be over any share.
-        if len(self.skipped) > max(1, MAX_SKIPPED_SHARE * total):
-            raise UserError(
-                f"{self.name}: {len(self.skipped)} of {total} clips cannot be used, over the allowed "
-                f"{MAX_SKIPPED_SHARE:.0%}{example}; mend the data or leave them out of its list"
-            )
+        check_share(self.name, len(self.clips), len(self.skipped), self.skipped[:1])
+
+    def __str__(self) -> str:
+        """How much of it there is."""
+        return f"{len(self.clips):,} clips, {self.hours:.2f} hours, {len(self.skipped)} skipped"
 
 
-def load_clips(data: str | Path, split: str | None = None, *, need_text: bool = False) -> SpeechData:
+def check_share(name: str, usable: int, unusable: int, examples: Sequence[Skipped]) -> None:
+    """Refuse a data set of which too little can be used.
+
+    Args:
+        name: of the data set.
+        usable: how many of its clips can be used.
+        unusable: how many cannot.
+        examples: one of these, if there is one.
+
+    Raises:
+        UserError: `usable` is 0, or more than `MAX_SKIPPED_SHARE` cannot be used.
+    """
+    total = usable + unusable
+    example = f" (for example {examples[0].clip_id}: {examples[0].reason})" if examples else ""
+    if not usable:
+        raise UserError(f"{name}: none of {total} clips can be used{example}")
+    # One bad clip may always be left out: in a small set it would be over any share.
+    if unusable > max(1, MAX_SKIPPED_SHARE * total):
+        raise UserError(
+            f"{name}: {unusable} of {total} clips cannot be used, over the allowed "
+            f"{MAX_SKIPPED_SHARE:.0%}{example}; mend the data or leave them out of its list"
+        )
+
+
+def load_clips(
+    data: str | Path, split: str | None = None, *, need_text: bool = False, columns: Sequence[str] = ()
+) -> SpeechData:
     """List the clips of a data set, by headers alone.
 
     Args:
@@ -124,12 +147,18 @@ def load_clips(data: str | Path, split: str | None = None, *, need_text: bool = 
         split: take only this split (`train` also takes its parts, such as `train.100` or `train-clean-100`);
             None or `all` takes every clip.
         need_text: leave out clips without a transcript.
+        columns: others of its table to be kept with each clip.
 
     Raises:
-        UserError: nothing there, no transcripts, no such split, or too many clips that cannot be used.
+        UserError: nothing there, no transcripts, no such split or column, or too many clips that cannot be
+            used.
     """
     name = str(data)
-    rows = hub_rows(name, split) if name.startswith("hub:") else _local_rows(Path(name), split)
+    rows: Iterable[Row]
+    if name.startswith("hub:"):
+        rows = hub_rows(name, split, columns)
+    else:
+        rows = local_rows(Path(name), split, columns, need_text=need_text)
     found = SpeechData(name if split is None else f"{name} ({split})")
     for row in rows:
         result = _clip(row, need_text=need_text)
@@ -139,12 +168,20 @@ def load_clips(data: str | Path, split: str | None = None, *, need_text: bool = 
 
 
 def verify_audio(data: SpeechData) -> None:
-    """Decode every clip once and leave out those that fail, so that training never meets one.
-
-    Headers promise sound that damaged files do not hold. Decoding runs at hundreds of times real time.
+    """Leave out clips that do not decode, so that training never meets one.
 
     Raises:
         UserError: too many clips fail, see `SpeechData.skip`.
+    """
+    unusable = undecodable(data.clips)
+    if unusable:
+        data.skip(unusable)
+
+
+def undecodable(clips: Sequence[Clip]) -> list[Skipped]:
+    """Decode every clip once: headers promise sound that damaged files do not hold.
+
+    Decoding runs at hundreds of times real time.
     """
     from concurrent.futures import ThreadPoolExecutor
 
@@ -159,12 +196,8 @@ def verify_audio(data: SpeechData) -> None:
 
     # libsndfile and soxr work outside Python's lock, so threads are enough.
     with ThreadPoolExecutor() as pool:
-        results = tqdm(
-            pool.map(problem, data.clips), "checking audio", len(data.clips), unit="clip", disable=None
-        )
-        unusable = [skipped for skipped in results if skipped]
-    if unusable:
-        data.skip(unusable)
+        results = tqdm(pool.map(problem, clips), "checking audio", len(clips), unit="clip", disable=None)
+        return [skipped for skipped in results if skipped]
 
 
 def write_skipped(folder: Path, skipped: Iterable[Skipped]) -> None:
@@ -188,15 +221,23 @@ def _clip(row: Row, *, need_text: bool) -> Clip | Skipped:
         return Skipped(row.clip_id, str(error))
     if info.num_samples < MIN_SAMPLES:
         return Skipped(row.clip_id, too_short(info.num_samples))
-    return Clip(row.clip_id, row.audio, info.num_samples, row.text, row.speaker)
+    return Clip(row.clip_id, row.audio, info.num_samples, row.text, row.speaker, row.columns)
 
 
-def _local_rows(path: Path, split: str | None) -> list[Row]:
+def local_rows(
+    path: Path, split: str | None, columns: Sequence[str] = (), *, need_text: bool = False
+) -> list[Row]:
+    """The rows of a local data argument; see `load_clips`. No audio file is opened.
+
+    Raises:
+        UserError: nothing there, or no such split or column.
+    """
     if path.is_dir():
-        rows = folder_rows(path)
+        rows = folder_rows(path, columns, need_text=need_text)
         remedy = f"it holds neither metadata.csv nor audio files ({', '.join(sorted(AUDIO_SUFFIXES))})"
     elif path.is_file():
-        rows, remedy = manifest_rows(path), "the manifest lists none"
+        rows = manifest_rows(path, columns=columns, need_text=need_text)
+        remedy = "the manifest lists none"
     else:
         raise UserError(f"there is no data at {path}; give a folder, a manifest or hub:NAME[:CONFIG][:SPLIT]")
     if not rows:

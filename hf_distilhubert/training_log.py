@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Mapping
 from datetime import timedelta
@@ -15,9 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hf_distilhubert.errors import UserError
-from hf_distilhubert.settings import NO_TRACKER
-
-PROJECT = "hf-distilhubert"
+from hf_distilhubert.trackers import new_run_id
 
 
 class TrainingLog:
@@ -33,6 +30,7 @@ class TrainingLog:
         self._sums: dict[str, Tensor] = {}
         self._count = 0
         self.last: dict[str, Any] = {}
+        self.run_id = new_run_id()
 
     def add(self, figures: Mapping[str, Tensor]) -> None:
         """Take in the figures of one step."""
@@ -59,13 +57,13 @@ class TrainingLog:
     def state(self) -> dict[str, Any]:
         """What a checkpoint needs beside the file: the figures of the line that is not yet full."""
         sums = {name: value.item() for name, value in self._sums.items()}
-        return {"sums": sums, "count": self._count, "last": self.last}
+        return {"sums": sums, "count": self._count, "last": self.last, "run_id": self.run_id}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on with the figures of a checkpoint; single-precision numbers come back bit for bit."""
         device = self.accelerator.device
         self._sums = {name: torch.tensor(value, device=device) for name, value in state["sums"].items()}
-        self._count, self.last = state["count"], state["last"]
+        self._count, self.last, self.run_id = state["count"], state["last"], state["run_id"]
 
     def _append(self, line: Mapping[str, Any]) -> None:
         if self.accelerator.is_main_process:
@@ -76,27 +74,6 @@ class TrainingLog:
                 raise UserError(f"cannot write {self.path}: {error.strerror}") from error
         figures = {name: value for name, value in line.items() if name != "step"}
         self.accelerator.log(flat(figures), step=line["step"])
-
-
-def check_tracker(name: str) -> None:
-    """Refuse a tracker whose package is not there.
-
-    Raises:
-        UserError: it has to be installed first.
-    """
-    if name != NO_TRACKER and importlib.util.find_spec(name) is None:
-        raise UserError(f"--report_to {name} needs the package {name}: pip install {name}")
-
-
-def start_tracker(accelerator: Accelerator, name: str, settings: Mapping[str, Any], step: int) -> None:
-    """Begin to pass on figures, or go on after `step`."""
-    if name == NO_TRACKER:
-        return
-    plain = (int, float, str, bool)
-    config = {key: value if isinstance(value, plain) else str(value) for key, value in settings.items()}
-    # TensorBoard forgets what was shown beyond the checkpoint, and settings are written once.
-    options = {"tensorboard": {"purge_step": step + 1}} if step else {}
-    accelerator.init_trackers(PROJECT, None if step else config, options)
 
 
 class ProgressDisplay:

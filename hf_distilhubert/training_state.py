@@ -43,6 +43,7 @@ class TrainingState:
         after: figures of the last one.
         best_step: step of the checkpoint with the lowest evaluated loss.
         best_loss: that loss.
+        data: what the data needs to be taken up again, see `PretrainingData.record`.
     """
 
     step: int = 0
@@ -54,6 +55,7 @@ class TrainingState:
     after: dict[str, Any] | None = None
     best_step: int | None = None
     best_loss: float = float("inf")
+    data: dict[str, Any] | None = None
 
     def take_in(self, figures: dict[str, Any]) -> None:
         """Note an evaluation of the model as it is now."""

@@ -1,88 +1,53 @@
-"""Figures for a card: one clean style, colours that colour-blind readers tell apart, readable 800 px wide."""
+"""Figures for a card, in the style of `curves.py`, readable 800 px wide."""
 
 from __future__ import annotations
 
-import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
+from hf_distilhubert.curves import (
+    COLOURS,
+    STYLE,
+    WIDTH,
+    Entries,
+    curve,
+    draw_distillation,
+    panels,
+    points,
+    save,
+)
 from model_card.wording import NOT_MEASURED, millions, percent
 
-Entries = Sequence[Mapping[str, Any]]
-Point = tuple[float, float]
-
-# Okabe and Ito's palette without its yellow, which is faint on white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#444444")
 ERRORS = {"WER": "#D55E00", "CER": "#009E73"}
-WIDTH = 8.0  # inches; at 200 dots per inch twice the 800 px of a card, for sharp text on dense screens
-STYLE: dict[Any, Any] = {
-    "savefig.dpi": 200,
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#888888",
-    "axes.labelcolor": "#333333",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#E6E6E6",
-    "xtick.color": "#555555",
-    "ytick.color": "#555555",
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-    "lines.solid_capstyle": "round",
-}
-# More points than this are drawn faint, with their running mean over a fortieth of them.
-DENSE = 80
-
-
-def draw_losses(log: Entries, path: str | Path) -> None:
-    """L1 and cosine loss of every predicted teacher layer against the step, from a distillation log."""
-    with mpl.rc_context(STYLE):
-        figure, axes = _panels(2)
-        titles = {"l1": "L1 distance to the teacher", "cosine": "Cosine loss, -log sigmoid(similarity)"}
-        for axis, (key, title) in zip(axes, titles.items(), strict=True):
-            layers = sorted({layer for entry in log for layer in entry.get(key, {})}, key=int)
-            for place, layer in enumerate(layers):
-                points = [(entry["step"], entry[key][layer]) for entry in log if layer in entry.get(key, {})]
-                # Past the palette's end the colours begin again, with dashes.
-                dashes = "--" if place >= len(COLOURS) else "-"
-                _curve(axis, points, COLOURS[place % len(COLOURS)], layer, dashes)
-            axis.set(title=title, xlabel="step", ylabel="loss")
-            axis.legend(title="teacher layer", ncols=math.ceil(len(layers) / 4))
-        _save(figure, path)
 
 
 def draw_training(log: Entries, path: str | Path) -> None:
     """Training loss and, where it was measured, the evaluation's WER and CER against the step."""
-    losses = _points(log, "loss")
-    errors = {name: _points(log, f"eval_{name.lower()}") for name in ERRORS}
+    losses = points(log, "loss")
+    errors = {name: points(log, f"eval_{name.lower()}") for name in ERRORS}
     # One evaluation is a figure in the text, not a curve; two make one.
-    errors = {name: points for name, points in errors.items() if len(points) > (1 if losses else 0)}
+    errors = {name: line for name, line in errors.items() if len(line) > (1 if losses else 0)}
     with mpl.rc_context(STYLE):
-        figure, axes = _panels(bool(losses) + bool(errors))
+        figure, axes = panels(bool(losses) + bool(errors))
         if losses:
-            _curve(axes[0], losses, COLOURS[0])
+            curve(axes[0], losses, COLOURS[0])
             axes[0].set(title="Training", xlabel="step", ylabel="CTC loss")
         if errors:
-            for name, points in errors.items():
-                steps, shares = zip(*points, strict=True)
+            for name, line in errors.items():
+                steps, shares = zip(*line, strict=True)
                 axes[-1].plot(
                     steps, [100 * share for share in shares], "o-", ms=4, color=ERRORS[name], label=name
                 )
             axes[-1].set(title="Evaluation", xlabel="step", ylabel="error (%)")
             axes[-1].set_ylim(bottom=0)
             axes[-1].legend()
-        _save(figure, path)
+        save(figure, path)
 
 
 def draw_comparison(rows: Entries, path: str | Path) -> None:
@@ -104,31 +69,7 @@ def draw_comparison(rows: Entries, path: str | Path) -> None:
         errors.set_ylim(len(rows) - 0.5, -0.5)
         errors.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.1)
         sizes.set(title="Size", xlabel="parameters (millions)")
-        _save(figure, path)
-
-
-def _panels(number: int) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(WIDTH, 3.3), layout="constrained")
-    axes = [figure.add_subplot(1, max(number, 1), place + 1) for place in range(max(number, 1))]
-    for axis in axes:
-        axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    return figure, axes
-
-
-def _points(log: Entries, key: str) -> list[Point]:
-    return [(entry["step"], entry[key]) for entry in log if key in entry]
-
-
-def _curve(axis: Axes, points: Sequence[Point], colour: str, label: str = "_", dashes: str = "-") -> None:
-    """A line; where points are dense a faint line, and its running mean over it."""
-    steps, values = np.array(points, dtype=float).T
-    if len(points) <= DENSE:
-        axis.plot(steps, values, dashes, color=colour, label=label)
-        return
-    axis.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
-    window = len(points) // 40
-    mean = np.convolve(values, np.ones(window) / window, mode="valid")
-    axis.plot(steps[window - 1 :], mean, dashes, color=colour, label=label)
+        save(figure, path)
 
 
 def _bars(
@@ -144,5 +85,9 @@ def _bars(
     axis.set_xlim(0, 1.33 * max(axis.dataLim.x1, 1e-9))
 
 
-def _save(figure: Figure, path: str | Path) -> None:
-    figure.savefig(path, format="png", facecolor="white")
+# By the name of the file; a figure takes lines of a log, or rows, and a path.
+DRAWINGS: dict[str, Callable[[Entries, Path], None]] = {
+    "comparison": draw_comparison,
+    "losses": draw_distillation,
+    "training": draw_training,
+}

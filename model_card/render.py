@@ -120,21 +120,21 @@ def _eval_results(split: str, score: dict[str, Any]) -> list[EvalResult]:
 
 def _draw(facts: Facts, folder: Path) -> dict[str, str]:
     """Draw what there are figures for; their names relative to the card, by what they show."""
-    drawings: dict[str, tuple[str, list[dict[str, Any]]]] = {}
+    drawn: dict[str, list[dict[str, Any]]] = {}
     if facts.comparison.get("rows"):
-        drawings["comparison"] = ("draw_comparison", facts.comparison["rows"])
+        drawn["comparison"] = facts.comparison["rows"]
     if any("l1" in entry for entry in facts.log):
-        drawings["losses"] = ("draw_losses", facts.log)
+        drawn["losses"] = facts.log
     elif any("loss" in entry or "eval_wer" in entry for entry in facts.log):
-        drawings["training"] = ("draw_training", facts.log)
-    if not drawings:
+        drawn["training"] = facts.log
+    if not drawn:
         return {}
-    from model_card import figures
+    from model_card.figures import DRAWINGS
 
     (folder / "figures").mkdir(exist_ok=True)
-    for name, (function, values) in drawings.items():
-        _replace(folder / "figures" / f"{name}.png", partial(getattr(figures, function), values))
-    return {name: f"figures/{name}.png" for name in drawings}
+    for name, values in drawn.items():
+        _replace(folder / "figures" / f"{name}.png", partial(DRAWINGS[name], values))
+    return {name: f"figures/{name}.png" for name in drawn}
 
 
 def _body(facts: Facts, figures: dict[str, str]) -> str:

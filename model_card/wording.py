@@ -152,6 +152,7 @@ def _training(stage: Mapping[str, Any]) -> list[str]:
         given(stage, "skipped", lambda n: f"{counted(n, 'clip')} skipped"),
         given(stage, "steps", lambda n: counted(n, "step")),
         given(stage, "batch_size", lambda n: f"batch {n}"),
+        given(stage, "batch_seconds", lambda n: f"batches of {n:g} s"),
         given(stage, "learning_rate", lambda rate: f"learning rate {rate:g}"),
         given(stage, "seed", lambda n: f"seed {n}"),
         given(stage, "seconds", lambda seconds: f"took {duration(seconds)}"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import json
 import os
 import subprocess
 import sys
@@ -26,17 +28,48 @@ def golden_waveforms(expected: dict[str, Any]) -> list[Any]:
     return [values[:length] for values, length in pairs]
 
 
+ENVIRONMENT = dict(os.environ) | {
+    "ACCELERATE_USE_CPU": "true",
+    "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+}
+
+
+class Server:
+    """A script of this folder that answers lines of JSON; started when it is first asked."""
+
+    def __init__(self, script: str) -> None:
+        self.script = script
+        self._process: subprocess.Popen[str] | None = None
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, str(ROOT / "tests" / self.script)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=ENVIRONMENT,
+            )
+            atexit.register(self._process.stdin.close)
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+
+COMMANDS, RUNS = Server("forked.py"), Server("stopped_runs.py")
+
+
+def python(*arguments: object, cwd: Path = ROOT, **environment: str) -> str:
+    """Run `python -m MODULE …` or `python -c CODE` in a process of its own; what it prints."""
+    env = ENVIRONMENT | environment
+    answer = COMMANDS.ask(arguments=[*map(str, arguments)], cwd=str(cwd), env=env)
+    assert answer["status"] == 0, f"{arguments}: {answer['err'][-2_000:]}"
+    return answer["out"]
+
+
 def command(*arguments: object) -> str:
     """Run one of the project's modules as a user would; what it prints."""
-    run = subprocess.run(
-        [sys.executable, "-m", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"HF_HUB_OFFLINE": "1"},
-    )
-    assert run.returncode == 0, f"{arguments}: {run.stderr[-2_000:]}"
-    return run.stdout
+    return python("-m", *arguments)
 
 
 def data_folder(variable: str, default: str) -> Path:
@@ -92,8 +125,6 @@ def save_teacher(folder: Path, **changes: object) -> Path:
 
 def save_recogniser(folder: Path, **changes: object) -> Path:
     """A random recogniser of numbers; its output is scaled up, so that its argmax is not always the blank."""
-    import json
-
     import torch
     from transformers import (
         HubertConfig,

@@ -1,19 +1,22 @@
 """A Hub for tests: the files of a folder, served the way that the real client asks for them.
 
-`ROOT/OWNER/NAME/…` is a repository at `main`, `ROOT/OWNER/NAME@REVISION/…` another revision of it.
+`ROOT/OWNER/NAME/…` is a repository at `main`, `ROOT/OWNER/NAME@REVISION/…` another revision of it;
+`ROOT/datasets/OWNER/NAME/…` is a data set.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote, urlsplit
 
-RESOLVE = re.compile(r"/([^/]+/[^/]+)/resolve/([^/]+)/([^?]+)")
+RESOLVE = re.compile(r"/((?:datasets/)?[^/]+/[^/]+)/resolve/([^/]+)/([^?]+)")
+ABOUT = re.compile(r"/api/(datasets/[^/]+/[^/]+)(?:/(revision|tree|paths-info)/[^/]+(?:/(.+))?)?")
 
 
 class HubServer(ThreadingHTTPServer):
@@ -61,28 +64,64 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.requests.append(f"{self.command} {self.path}")
         match = RESOLVE.fullmatch(self.path)
         repository, revision, name = map(unquote, match.groups() if match else ("", "", ""))
-        folder = self.server.root / (repository if revision == "main" else f"{repository}@{revision}")
-        if not match or not (self.server.root / repository).is_dir():
+        root = self.server.root
+        folder = root / repository
+        if revision not in ("main", _commit(folder)):
+            folder = root / f"{repository}@{revision}"
+        if about := ABOUT.fullmatch(urlsplit(self.path).path):
+            self._about(root / about[1], about[2], unquote(about[3] or ""))
+        elif not match or not (root / repository).is_dir():
             self._answer(404, {"X-Error-Code": "RepoNotFound"})
         elif not folder.is_dir():
             self._answer(404, {"X-Error-Code": "RevisionNotFound"})
+        elif not (folder / name).is_file():
+            self._answer(404, {"X-Repo-Commit": _commit(folder), "X-Error-Code": "EntryNotFound"})
         else:
-            commit = {"X-Repo-Commit": hashlib.sha1(str(folder).encode(), usedforsecurity=False).hexdigest()}
-            if not (folder / name).is_file():
-                self._answer(404, commit | {"X-Error-Code": "EntryNotFound"})
-            else:
-                content = (folder / name).read_bytes()
-                self._answer(200, commit | {"ETag": f'"{hashlib.sha256(content).hexdigest()}"'}, content)
+            content = (folder / name).read_bytes()
+            tag = f'"{hashlib.sha256(content).hexdigest()}"'
+            self._answer(200, {"X-Repo-Commit": _commit(folder), "ETag": tag}, content)
 
-    do_GET = do_HEAD  # noqa: N815 (the name that http.server asks for)
+    do_GET = do_POST = do_HEAD  # noqa: N815 (the names that http.server asks for)
+
+    def _about(self, folder: Path, what: str | None, name: str) -> None:
+        """A data set itself, or the files and folders in it."""
+        if not folder.is_dir():
+            self._answer(404, {"X-Error-Code": "RepoNotFound"})
+            return
+        below = sorted(path for path in folder.rglob("*"))
+        if what == "tree":
+            below = [path for path in below if path.is_relative_to(folder / name)]
+        elif what == "paths-info":
+            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            wanted = json.loads(body)["paths"] if body.startswith("{") else parse_qs(body)["paths"]
+            below = [path for path in below if path.relative_to(folder).as_posix() in wanted]
+        entries = [_entry(folder, path) for path in below]
+        files = [{"rfilename": entry["path"]} for entry in entries if entry["type"] == "file"]
+        about = {"id": f"{folder.parent.name}/{folder.name}", "sha": _commit(folder), "siblings": files}
+        content = json.dumps(entries if what in ("tree", "paths-info") else about).encode()
+        self._answer(200, {"Content-Type": "application/json"}, content)
 
     def _answer(self, status: int, headers: dict[str, str], content: bytes = b"") -> None:
+        if status == 200 and (asked := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))):
+            first, last = int(asked[1]), min(int(asked[2] or len(content)), len(content) - 1)
+            headers = headers | {"Content-Range": f"bytes {first}-{last}/{len(content)}"}
+            status, content = 206, content[first : last + 1]
         self.send_response(status)
         for name, value in (headers | {"Content-Length": str(len(content))}).items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(content)
 
     def log_message(self, *_: object) -> None:
         """Nothing: what was asked for stands in `requests`."""
+
+
+def _commit(folder: Path) -> str:
+    return hashlib.sha1(str(folder).encode(), usedforsecurity=False).hexdigest()
+
+
+def _entry(root: Path, path: Path) -> dict[str, object]:
+    name = path.relative_to(root).as_posix()
+    kind = {"type": "directory"} if path.is_dir() else {"type": "file", "size": path.stat().st_size}
+    return kind | {"path": name, "oid": hashlib.sha1(name.encode(), usedforsecurity=False).hexdigest()}

@@ -124,6 +124,18 @@ def test_checkpoints_are_students_and_the_newest_stay_with_the_best(crashed, con
     assert names(result.folder) == ["log.jsonl", *(f"step-0000000{step}" for step in (4, 5, 6))]
 
 
+def test_two_runs_do_not_write_the_same_folder(crashed, config, tmp_path):
+    settings = crashed()
+    with Checkpoints(tmp_path / "student").opened(anew=False):
+        with pytest.raises(
+            UserError, match=r"another run is writing .*student\.checkpoints; wait for its end"
+        ):
+            distill(settings)
+        assert names(tmp_path / "student") == [".lock", "log.jsonl", "step-00000004", "step-00000006"]
+    distill(settings)
+    assert not (tmp_path / "student.checkpoints").exists()
+
+
 @pytest.mark.parametrize("harm", ["changed", "cut", "lost", "half"])
 def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_used(crashed, config, capsys, tmp_path, harm):
     distill(config(output_dir=str(tmp_path / "alone")))
@@ -252,20 +264,3 @@ def test_steps_left_out_are_counted_across_a_stop(config, monkeypatch, tmp_path)
     distill(config())
     assert outcome(tmp_path / "alone")["results"]["skipped_steps"] == 1
     assert outcome(tmp_path / "student") == outcome(tmp_path / "alone")
-
-
-def test_figures_reach_a_tracker_and_one_that_is_not_there_is_refused(config, tmp_path, monkeypatch):
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    with at_step(7, crash), pytest.raises(Crash):
-        distill(config(report_to="tensorboard"))
-    distill(config(report_to="tensorboard"))
-    folder = tmp_path / "student.checkpoints" / "hf-distilhubert"
-    events = accumulator.EventAccumulator(str(folder))
-    events.Reload()
-    assert [event.step for event in events.Scalars("loss")] == [3, 6, 9, 12]
-    assert [event.step for event in events.Scalars("held_out/l1/4")] == [0, 4, 8, 12]
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(UserError, match="needs the package wandb: pip install wandb"):
-        distill(config(report_to="wandb", output_dir=str(tmp_path / "other")))
-    with pytest.raises(UserError, match="report_to is 'paper'"):
-        config(report_to="paper")

@@ -12,15 +12,10 @@ from conftest import TINY
 from transformers import AutoProcessor, HubertConfig, HubertForCTC, Wav2Vec2CTCTokenizer, Wav2Vec2Processor
 
 from finetune.recogniser import load_recogniser
-from hf_distilhubert.ctc import (
-    ctc_processor,
-    ctc_settings,
-    keeps_case,
-    load_vocabulary,
-    save_processor,
-    tokens_of,
-)
+from hf_distilhubert.ctc import ctc_processor, ctc_settings, load_vocabulary, save_processor
 from hf_distilhubert.errors import UserError
+from hf_distilhubert.text_rules import TextRules, read_text_rules
+from hf_distilhubert.tokens import tokens_of
 
 NUMBERS = ["<pad>", "<unk>", "|", *"efhnorstuvwxz"]
 VOCABULARIES = {
@@ -52,7 +47,7 @@ def decoded(tokenizer: Any, text: str) -> str:
 def test_a_vocabulary_keeps_its_ids_and_gets_no_token_more(kind: str, tmp_path: Path) -> None:
     tokens = VOCABULARIES[kind]
     processor = load_vocabulary(write_vocabulary(tmp_path / "vocab.json", tokens))
-    save_processor(processor, tmp_path / "saved", keep_case=False)
+    save_processor(processor, tmp_path / "saved", TextRules())
     text = "TWO TEN" if "T" in tokens else "two ten"
     for found in (processor, AutoProcessor.from_pretrained(tmp_path / "saved")):
         assert type(found) is Wav2Vec2Processor
@@ -113,7 +108,7 @@ def test_one_language_of_a_nested_tokenizer_is_taken(tmp_path: Path) -> None:
 def test_nothing_of_a_folder_is_run_and_normalisation_is_the_students(tmp_path: Path) -> None:
     folder = tmp_path / "theirs"
     processor = ctc_processor({token: i for i, token in enumerate(NUMBERS)}, do_normalize=True)
-    save_processor(processor, folder, keep_case=False)
+    save_processor(processor, folder, TextRules())
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     settings["auto_map"] = {"AutoTokenizer": ["theirs.Tokenizer", None], "AutoProcessor": "theirs.Processor"}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
@@ -175,22 +170,19 @@ def test_fine_tuning_keeps_the_vocabulary_of_a_model_with_a_fresh_head(tmp_path:
     model = HubertForCTC(HubertConfig(**shape))
     folder = tmp_path / "model"
     model.save_pretrained(folder)
-    save_processor(processor, folder, keep_case=False)
+    save_processor(processor, folder, TextRules())
     recogniser = load_recogniser(str(folder), ["one two", "seven"])
     assert recogniser.new_head is False
     assert tokens_of(recogniser.processor.tokenizer) == [*NUMBERS, "<s>", "</s>"]
     assert torch.equal(recogniser.model.lm_head.weight, model.lm_head.weight)
     assert recogniser.processor.feature_extractor.do_normalize is False
     # Texts that it does not cover need other outputs.
-    assert load_recogniser(str(folder), ["large"]).new_head is True
+    assert load_recogniser(str(folder), ["large"], new_head=True).new_head is True
 
 
 def test_case_is_that_of_the_vocabulary_unless_the_folder_says_otherwise(tmp_path: Path) -> None:
     small = load_vocabulary(write_vocabulary(tmp_path / "small", ["[CLS]", "[PAD]", *NUMBERS])).tokenizer
     large = load_vocabulary(write_vocabulary(tmp_path / "large", VOCABULARIES["wav2vec2"])).tokenizer
-    assert (keeps_case(tmp_path, small), keeps_case(tmp_path, large)) == (False, True)
-    (tmp_path / "text.json").write_text('{"keep_case": false}')
-    assert keeps_case(tmp_path, large) is False
-    (tmp_path / "text.json").write_text("[]")
-    with pytest.raises(UserError, match="mend it or take it away"):
-        keeps_case(tmp_path, large)
+    assert [read_text_rules(tmp_path, tokenizer).case for tokenizer in (small, large)] == ["lower", "upper"]
+    TextRules(case="keep").save(tmp_path)
+    assert read_text_rules(tmp_path, large).case == "keep"

@@ -41,9 +41,10 @@ from finetune.score import score
 from finetune.settings import FinetuneConfig
 from finetune.train import FinetuneResult, main, train
 from finetune.vocabulary import build_processor
-from hf_distilhubert.ctc import tokens_of
 from hf_distilhubert.errors import UserError, run_command
 from hf_distilhubert.speech_data import Clip, load_clips
+from hf_distilhubert.text_rules import TextRules
+from hf_distilhubert.tokens import tokens_of
 from hf_distilhubert.transcribe import Transcriber
 
 RATE = 16_000
@@ -205,7 +206,7 @@ def test_models_of_the_family_are_fine_tuned_with_a_frozen_front_end(
     assert [entry["source"] for entry in lineage] == ["student"]
 
 
-def test_own_head_is_kept_where_it_covers_the_texts_and_replaced_where_not(tmp_path: Path) -> None:
+def test_own_head_is_kept_unless_a_new_one_is_asked_for(tmp_path: Path) -> None:
     folder = save_recogniser(tmp_path, **LARGE)
     head = HubertForCTC.from_pretrained(folder).lm_head.weight
     kept = load_recogniser(str(folder), ["two one", "three"])
@@ -213,11 +214,11 @@ def test_own_head_is_kept_where_it_covers_the_texts_and_replaced_where_not(tmp_p
     assert torch.equal(kept.model.lm_head.weight, head)
     # As many characters, but others: the weights would fit, their meaning would not.
     shifted = "".join(chr(ord(c) + 1) for c in tokens_of(kept.processor.tokenizer)[3:])
-    other = load_recogniser(str(folder), [shifted])
+    other = load_recogniser(str(folder), [shifted], new_head=True)
     assert other.new_head
     assert other.model.lm_head.weight.shape == head.shape
     assert not torch.equal(other.model.lm_head.weight, head)
-    more = load_recogniser(str(folder), ["the quick brown fox jumps over the lazy dog"])
+    more = load_recogniser(str(folder), ["the quick brown fox jumps over the lazy dog"], new_head=True)
     assert more.model.lm_head.out_features == len(more.processor.tokenizer) == more.model.config.vocab_size
 
 
@@ -231,7 +232,7 @@ def test_half_precision_weights_are_trained_in_float32(tmp_path: Path) -> None:
 
 def first_step(folder: Path, data: Path, batch_size: int, accumulation: int) -> tuple[float, float]:
     """Loss and gradient norm of the first step through a stock Trainer."""
-    clips = load_split(str(data), "train", keep_case=False).clips[:8]
+    clips = load_split(str(data), "train", TextRules()).clips[:8]
     recogniser = load_recogniser(str(folder), [str(clip.text) for clip in clips])
     trainer = Trainer(
         model=recogniser.model,
@@ -273,7 +274,7 @@ def test_padding_never_decodes(tmp_path: Path, data: Path) -> None:
     folder = save_recogniser(tmp_path, **LARGE)
     recogniser = load_recogniser(str(folder), WORDS)
     model, tokenizer = recogniser.model, recogniser.processor.tokenizer
-    dataset = ClipDataset(load_split(str(data), "validation", keep_case=False).clips, tokenizer)
+    dataset = ClipDataset(load_split(str(data), "validation", TextRules()).clips, tokenizer)
     together = predictions(model, [dataset[index] for index in range(len(dataset))])
     for row, index in zip(together, range(len(dataset)), strict=True):
         (alone,) = predictions(model, [dataset[index]])

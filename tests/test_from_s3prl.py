@@ -90,9 +90,10 @@ def test_a_ctc_folder_has_the_students_weights_and_a_head_for_the_vocabulary(
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-def test_a_ctc_folder_goes_straight_into_fine_tuning(
-    paper: Path, vocabulary: Path, spoken: Path, tmp_path: Path
-) -> None:
+def test_a_ctc_folder_goes_straight_into_fine_tuning(paper: Path, spoken: Path, tmp_path: Path) -> None:
+    tokens = ["<pad>", "<unk>", "|", *"efhnortuw"]
+    vocabulary = tmp_path / "vocab.json"
+    vocabulary.write_text(json.dumps({token: number for number, token in enumerate(tokens)}))
     convert(paper, tmp_path / "ctc", ctc=vocabulary)
     flags = {"model": tmp_path / "ctc", "data": spoken, "output_dir": tmp_path / "tuned", "max_steps": 1}
     words = [word for name, value in flags.items() for word in (f"--{name}", value)]

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, save_teacher
+from conftest import RUNS, save_teacher
 from stopped_runs import SETTINGS, outcome
 
 from hf_distilhubert.checkpoints import Checkpoints
@@ -25,27 +22,8 @@ def teacher(tmp_path: Path) -> Path:
     return save_teacher(tmp_path / "teacher", hidden_dropout=0.1, attention_dropout=0.1)
 
 
-@pytest.fixture(scope="module")
-def server():
-    """Starts runs in processes of their own, see `stopped_runs.py`."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, str(ROOT / "tests" / "stopped_runs.py")]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    ) as process:
-
-        def ask(**request) -> dict:
-            process.stdin.write(json.dumps(request) + "\n")
-            process.stdin.flush()
-            return json.loads(process.stdout.readline())
-
-        yield ask
-        process.stdin.close()
-
-
 @pytest.fixture
-def command(server, teacher, spoken, tmp_path):
+def command(teacher, spoken, tmp_path):
     """The command in one or more real processes, stopped from outside."""
 
     def call(name: str, stop: dict | None = None, processes: int = 1, **changes) -> dict:
@@ -55,7 +33,7 @@ def command(server, teacher, spoken, tmp_path):
             words += [f"--{flag}", *map(str, value if isinstance(value, list) else [value])]
         every = {"ranks": list(range(processes)), "delay": 0.0, "count": 1}
         stop = stop and every | stop
-        return server(flags=words, output=str(tmp_path / "output"), processes=processes, stop=stop)
+        return RUNS.ask(flags=words, output=str(tmp_path / "output"), processes=processes, stop=stop)
 
     return call
 

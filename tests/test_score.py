@@ -1,10 +1,9 @@
-"""Scores: jiwer's figures, the same in any batch, and nothing lost without a word."""
+"""Scores: jiwer's figures, the same in any batch, by group, and nothing lost unsaid."""
 
 from __future__ import annotations
 
 import csv
 import json
-import socket
 import sys
 import time
 from pathlib import Path
@@ -16,17 +15,13 @@ import pytest
 import soundfile
 import torch
 from conftest import LARGE, save_recogniser
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from finetune.metrics import CER, WER, ErrorCounts, count_errors
 from finetune.score import main, score
 from hf_distilhubert.errors import UserError, run_command
-from hf_distilhubert.transcribe import Transcriber
+from hf_distilhubert.transcriber import Transcriber
 
 RATE = 16_000
 TEXTS = ["one two", "seven", "Three oh", "two two", "eleven", "one", "seven oh one"]
-WORDS = st.lists(st.sampled_from(["one", "two", "three", "oh"]), max_size=4).map(" ".join)
 
 
 @pytest.fixture(scope="module", params=[{}, LARGE], ids=["group-norm", "layer-norm"])
@@ -41,65 +36,21 @@ def layer_norm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Noise of very uneven lengths; the last clip has no speaker."""
-    folder = tmp_path_factory.mktemp("data")
+    return write_numbers(tmp_path_factory.mktemp("data"))
+
+
+def write_numbers(folder: Path) -> Path:
+    """Noise of very uneven lengths; the last clip has no speaker, and the first one no accent."""
     generator = np.random.default_rng(0)
-    lines = ["file_name,transcription,speaker,split"]
+    lines = ["file_name,transcription,speaker,split,accent"]
     for index, text in enumerate(TEXTS):
-        samples = int(generator.integers(2_000, 30_000))
+        samples = 2_000 + 4_700 * index
         soundfile.write(folder / f"{index}.wav", 0.1 * generator.standard_normal(samples), RATE)
         speaker = f"speaker{index % 2}" if index + 1 < len(TEXTS) else ""
-        lines.append(f'{index}.wav,"{text}.",{speaker},test')
+        accent = ("north", "south")[index % 2] if index else ""
+        lines.append(f'{index}.wav,"{text}.",{speaker},test,{accent}')
     (folder / "metadata.csv").write_text("\n".join(lines) + "\n")
     return folder
-
-
-# ----- metrics --------------------------------------------------------------------------------------------
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=5))
-def test_rates_equal_jiwer(pairs: list[tuple[str, str]]) -> None:
-    references, predictions = [list(side) for side in zip(*pairs, strict=True)]
-    counts = count_errors(references, predictions)
-    if counts.total:
-        assert counts.rate == jiwer.wer(references, predictions)
-        characters = count_errors(references, predictions, characters=True)
-        assert characters.rate == jiwer.cer(references, predictions)
-    singles = [count_errors([r], [p]) for r, p in pairs]
-    assert counts.errors == sum(single.errors for single in singles)
-    assert counts.total == sum(single.total for single in singles) == sum(len(r.split()) for r in references)
-
-
-def test_kinds_of_errors_are_told_apart() -> None:
-    assert count_errors(["a b c", "d"], ["a x", "d e"]) == ErrorCounts(1, 1, 1, 4)
-    assert count_errors(["ab"], ["b"], characters=True) == ErrorCounts(0, 1, 0, 2)
-
-
-def test_where_nothing_was_said_silence_is_right_and_words_are_wrong() -> None:
-    assert count_errors([""], [""]).rate == 0
-    assert count_errors([""], ["a b"]) == ErrorCounts(0, 0, 2, 0)
-    assert count_errors([""], ["a b"]).rate == 1
-    assert count_errors(["a", ""], ["a", "b"]).rate == 1
-    assert count_errors([], []).rate == 0
-
-
-def test_metrics_are_evaluate_metrics_that_need_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise AssertionError("the network was asked")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    metric = WER()
-    for _ in range(2):  # compute starts again
-        metric.add_batch(predictions=["a x"], references=["a b"])
-        metric.add_batch(predictions=["d e"], references=["d"])
-        expected = {"wer": 2 / 3, "substitutions": 1, "deletions": 0, "insertions": 1, "total": 3}
-        assert metric.compute() == expected
-    assert CER().compute(predictions=["ax"], references=["ab"])["cer"] == 0.5
-
-
-# ----- scores ---------------------------------------------------------------------------------------------
 
 
 def test_score_in_uneven_batches_equals_one_clip_at_a_time(
@@ -130,15 +81,23 @@ def test_files_tell_what_was_found(tmp_path: Path, layer_norm: Path, data: Path)
     }
     with (result.folder / "utterances.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["clip", "speaker", "seconds", "reference", "hypothesis", "errors", "words"]
+    own_columns = ["clip", "speaker", "seconds", "reference", "hypothesis", "errors", "words"]
+    kinds = ["substitutions", "deletions", "insertions"]
+    assert list(rows[0]) == [*own_columns, *kinds, "character_errors", "characters"]
     assert [row["reference"] for row in rows] == [text.lower() for text in TEXTS]
     references, hypotheses = [row["reference"] for row in rows], [row["hypothesis"] for row in rows]
     assert figures["wer"] == result.wer == jiwer.wer(references, hypotheses)
     assert figures["cer"] == result.cer == jiwer.cer(references, hypotheses)
     assert figures["utterances"] == len(TEXTS)
     assert figures["words"] == sum(int(row["words"]) for row in rows)
-    errors = figures["substitutions"] + figures["deletions"] + figures["insertions"]
-    assert errors == sum(int(row["errors"]) for row in rows)
+    assert sum(figures[kind] for kind in kinds) == sum(int(row["errors"]) for row in rows)
+    assert all(figures[kind] == sum(int(row[kind]) for row in rows) for kind in kinds)
+    characters = sum(figures[f"character_{kind}"] for kind in kinds)
+    assert characters == sum(int(row["character_errors"]) for row in rows)
+    assert figures["characters"] == sum(len(reference) for reference in references)
+    assert figures["wer_interval"][0] <= figures["wer"] <= figures["wer_interval"][1]
+    assert figures["cer_interval"][0] <= figures["cer"] <= figures["cer_interval"][1]
+    assert figures["resampled"] == "utterances"
     assert figures["audio_seconds"] == pytest.approx(sum(float(row["seconds"]) for row in rows))
     assert figures["real_time_factor"] == pytest.approx(figures["seconds"] / figures["audio_seconds"])
     assert (figures["device"], figures["threads"]) == ("cpu", torch.get_num_threads())
@@ -162,13 +121,55 @@ def test_the_first_batch_is_recognised_once_more_before_the_clock_starts(
     assert len(result.utterances) == len(TEXTS)
 
 
-def test_speakers_are_scored_one_by_one(tmp_path: Path, layer_norm: Path, data: Path) -> None:
+def test_clips_are_read_a_few_seconds_at_a_time(
+    tmp_path: Path, layer_norm: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pools: list[list[int]] = []
+
+    def transcribe(self: Transcriber, waveforms: list[Any], batch_size: int = 8) -> list[str]:
+        pools.append([len(waveform) for waveform in waveforms])
+        return ["one"] * len(waveforms)
+
+    monkeypatch.setattr(Transcriber, "transcribe_waveforms", transcribe)
+    monkeypatch.setattr("finetune.score.SECONDS_AT_ONCE", 25_000 / RATE)
     result = score(str(layer_norm), str(data), output_dir=tmp_path / "score")
-    assert set(result.per_speaker) == {"speaker0", "speaker1"}
-    for speaker, figures in result.per_speaker.items():
-        own = [u for u in result.utterances if u.speaker == speaker]
-        assert figures["utterances"] == len(own) == 3
-        assert figures["wer"] == sum(u.errors for u in own) / sum(u.words for u in own)
+    assert pools[1:] == [[30_200], [25_500], [20_800], [16_100], [11_400, 6_700, 2_000]]
+    assert len(result.utterances) == len(TEXTS)
+
+
+def test_speakers_lengths_and_columns_are_scored_one_by_one(
+    tmp_path: Path, layer_norm: Path, data: Path
+) -> None:
+    result = score(str(layer_norm), str(data), output_dir=tmp_path / "score", by=["accent"])
+    assert list(result.groups) == ["speaker", "clip length", "accent"]
+    assert list(result.groups["speaker"]) == ["(not given)", "speaker0", "speaker1"]
+    assert list(result.groups["clip length"]) == ["under 1 s", "1 to 2 s"]
+    assert list(result.groups["accent"]) == ["(not given)", "north", "south"]
+    members = {
+        "speaker": lambda u, name: (u.speaker or "(not given)") == name,
+        "clip length": lambda u, name: (u.seconds < 1) == (name == "under 1 s"),
+        "accent": lambda u, name: (u.columns["accent"] or "(not given)") == name,
+    }
+    for column, groups in result.groups.items():
+        assert sum(rates.utterances for rates in groups.values()) == len(TEXTS)
+        for name, rates in groups.items():
+            own = [u for u in result.utterances if members[column](u, name)]
+            references, hypotheses = [u.reference for u in own], [u.hypothesis for u in own]
+            assert (rates.utterances, rates.words) == (len(own), sum(u.words for u in own))
+            assert rates.wer == pytest.approx(jiwer.wer(references, hypotheses))
+            assert rates.cer == pytest.approx(jiwer.cer(references, hypotheses))
+    figures = json.loads((result.folder / "results.json").read_text())
+    assert figures["speakers"] == 2
+    assert figures["groups"]["accent"]["north"]["wer"] == result.groups["accent"]["north"].wer
+    with (result.folder / "utterances.csv").open(newline="") as file:
+        assert {row["accent"] for row in csv.DictReader(file)} == {"", "north", "south"}
+
+
+def test_a_set_without_speakers_has_no_group_of_nobody(tmp_path: Path, layer_norm: Path, data: Path) -> None:
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text(f"file_name,transcription\n{data / '0.wav'},one\n{data / '1.wav'},two\n")
+    result = score(str(layer_norm), str(manifest), split="all", output_dir=tmp_path / "score")
+    assert list(result.groups) == ["clip length"]
 
 
 def test_characters_that_cannot_be_written_are_counted_not_hidden(
@@ -200,6 +201,9 @@ def test_unreadable_clips_are_left_out_counted_and_listed(
     assert "broken.flac" in json.loads(line)["clip_id"]
 
 
+# ----- mistakes -------------------------------------------------------------------------------------------
+
+
 def test_earlier_score_is_replaced_on_request_only(tmp_path: Path, layer_norm: Path, data: Path) -> None:
     target = tmp_path / "score"
     score(str(layer_norm), str(data), output_dir=target)
@@ -218,6 +222,12 @@ def test_earlier_score_is_replaced_on_request_only(tmp_path: Path, layer_norm: P
         (["--data", "./nowhere"], "there is no data"),
         (["--split", "night"], "'night'"),
         (["--batch_size", "0"], "--batch_size 0"),
+        (["--embed_audio", "-1"], "--embed_audio -1"),
+        (
+            ["--by", "accent", "shoe size"],
+            "no column 'shoe size'; its columns: file_name, transcription, speaker",
+        ),
+        (["--against", "nowhere"], "--against nowhere: no results.json"),
     ],
 )
 def test_wrong_flags_are_one_line(

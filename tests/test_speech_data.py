@@ -12,6 +12,8 @@ import pyarrow.parquet
 import pytest
 import soundfile
 
+from hf_distilhubert import DistillConfig, distillation_setup, training
+from hf_distilhubert.distill import distill
 from hf_distilhubert.errors import UserError
 from hf_distilhubert.speech_data import load_clips, verify_audio, write_skipped
 
@@ -133,6 +135,31 @@ def test_a_clip_that_does_not_decode_is_left_out_and_listed(tmp_path, speech_dir
     (listed,) = (json.loads(line) for line in (tmp_path / "skipped.jsonl").read_text().splitlines())
     assert listed["clip_id"] == "cut.flac"
     assert "cannot be decoded" in listed["reason"]
+
+
+def test_audio_is_checked_once_and_not_again_by_a_run_that_goes_on(
+    tiny_teacher, spoken, tmp_path, monkeypatch
+):
+    cut = spoken / "train" / "3.flac"
+    cut.write_bytes(cut.read_bytes()[:-2_000])
+    checked = []
+    check = distillation_setup.undecodable
+    monkeypatch.setattr(
+        distillation_setup, "undecodable", lambda clips: checked.append(len(clips)) or check(clips)
+    )
+    settings = {"teacher": str(tiny_teacher), "data": str(spoken), "output_dir": str(tmp_path / "student")}
+    settings |= {"target_layers": [2, 4], "max_steps": 3, "batch_size": 4, "save_steps": 1}
+    step = training._step
+    monkeypatch.setattr(
+        training, "_step", lambda *given: step(*given) if given[-1].step < 2 else pytest.fail("crashed")
+    )
+    with pytest.raises(pytest.fail.Exception, match="crashed"):
+        distill(DistillConfig(**settings))
+    monkeypatch.setattr(training, "_step", step)
+    result = distill(DistillConfig(**settings))
+    assert checked == [12, 4]
+    (listed,) = (json.loads(line) for line in (result.folder / "skipped.jsonl").read_text().splitlines())
+    assert listed["clip_id"] == "train/3.flac"
 
 
 def test_too_many_bad_clips_stop_the_run(tmp_path):

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import csv
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from conftest import LARGE, ROOT, TINY, save_recogniser
-from transformers import (
-    HubertConfig,
-    HubertForCTC,
-    pipeline,
-)
+from conftest import COMMANDS, ENVIRONMENT, LARGE, ROOT, TINY, save_recogniser
+from transformers import HubertConfig, HubertForCTC, pipeline
 
 from hf_distilhubert import Transcriber, UserError
-from hf_distilhubert.audio import AudioError, read_audio
+from hf_distilhubert.audio import AudioError, audio_info, read_audio
+from hf_distilhubert.transcripts import Character, Transcript, group_words
+
+SPEECH = Path(os.environ.get("SPEECH_DIR", ROOT.parent / "shared" / "speech"))
+LIST = SPEECH / "broken" / "manifest.csv"
+# For parameters of a test, which are collected before any fixture; empty where the folder is missing.
+BROKEN = list(csv.DictReader(LIST.open(encoding="utf-8"))) if LIST.is_file() else []
 
 
 @pytest.fixture(params=[{}, LARGE], ids=["group-norm", "layer-norm"])
@@ -60,23 +62,34 @@ def test_the_command_names_bad_files_and_goes_on(tmp_path):
     soundfile.write(tmp_path / "good.wav", np.random.default_rng(0).uniform(-0.1, 0.1, (8_000, 2)), 8_000)
     (tmp_path / "bad.wav").write_text("not a sound")
     soundfile.write(tmp_path / "short.wav", np.zeros(100), 16_000)
-    run = subprocess.run(
-        [
-            *(sys.executable, "-m", "hf_distilhubert", "transcribe", "--model", str(folder)),
-            *("--output", str(tmp_path / "texts.tsv")),
-            *(str(tmp_path / name) for name in ("bad.wav", "good.wav", "short.wav", "absent.wav")),
-        ],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
-    assert run.returncode == 2
-    assert "Traceback" not in run.stderr
-    assert all(name in run.stderr for name in ("bad.wav", "short.wav", "absent.wav"))
-    assert run.stderr.strip().splitlines()[-1] == "error: 3 of 4 files could not be transcribed"
+    files = [str(tmp_path / name) for name in ("bad.wav", "good.wav", "short.wav", "absent.wav")]
+    arguments = ["-m", "hf_distilhubert", "transcribe", "--model", str(folder), *files]
+    run = COMMANDS.ask(arguments=arguments, cwd=str(ROOT), env=ENVIRONMENT)
+    assert run["status"] == 2
+    assert "Traceback" not in run["err"]
+    assert all(name in run["err"] for name in ("bad.wav", "short.wav", "absent.wav"))
+    assert run["err"].strip().splitlines()[-1] == "error: 3 of 4 files could not be transcribed"
     text = Transcriber(folder).transcribe_waveforms([read_audio(tmp_path / "good.wav")])[0]
-    assert run.stdout == f"{tmp_path / 'good.wav'}\t{text}\n"
-    assert (tmp_path / "texts.tsv").read_text() == run.stdout
+    assert run["out"] == f"{tmp_path / 'good.wav'}\t{text}\n"
+
+
+@pytest.fixture(scope="module")
+def small_recogniser(tmp_path_factory) -> Transcriber:
+    return Transcriber(save_recogniser(tmp_path_factory.mktemp("model") / "recogniser"))
+
+
+@pytest.mark.parametrize("clip", BROKEN, ids=lambda clip: clip["file_name"][-30:])
+def test_every_broken_clip_meets_what_its_list_asks_for(clip, small_recogniser):
+    path, asked = SPEECH / "broken" / clip["file_name"], clip["what_a_careful_program_does"]
+    (found,) = small_recogniser.transcribe_files([path])
+    refused = asked.startswith(("report the", "report (", "report;", "must not"))
+    assert isinstance(found, AudioError if refused else Transcript), asked
+    if refused:
+        assert str(path) in str(found)
+        assert "\n" not in str(found)
+    else:
+        assert found.seconds == audio_info(path).num_samples / 16_000
+        assert all(0 < word.confidence <= 1 for word in found.words)
 
 
 def test_a_folder_without_a_fitting_recogniser_is_refused(tmp_path, tiny_teacher):
@@ -93,3 +106,49 @@ def test_a_folder_without_a_fitting_recogniser_is_refused(tmp_path, tiny_teacher
 def test_a_clip_shorter_than_a_frame_is_refused(recogniser):
     with pytest.raises(AudioError, match="399 samples"):
         Transcriber(recogniser).transcribe_waveforms([np.zeros(399, np.float32)])
+
+
+# ----- words, times, confidence ---------------------------------------------------------------------------
+
+
+def test_words_have_the_frames_and_the_mean_confidence_of_their_characters():
+    from hf_distilhubert.ctc import ctc_processor
+    from hf_distilhubert.ctc_decoding import GreedyDecoder
+
+    tokenizer = ctc_processor({"<pad>": 0, "<unk>": 1, "|": 2, "a": 3, "b": 4}, do_normalize=False).tokenizer
+    frames = np.array([0, 3, 3, 0, 4, 2, 2, 0, 3, 0, 3])  # "ab aa"
+    rows = np.full((len(frames), 5), 0.01, np.float32)
+    rows[np.arange(len(frames)), frames] = [0.9, 0.5, 0.8, 0.9, 0.6, 0.9, 0.9, 0.9, 0.7, 0.9, 0.9]
+    decode = GreedyDecoder(tokenizer)
+    whole = decode([np.log(rows)])
+    assert whole.text == "ab aa"
+    found = [(span.text, span.start, span.end, round(span.confidence, 3)) for span in whole.spans]
+    assert found == [
+        ("a", 1, 3, 0.8),
+        ("b", 4, 5, 0.6),
+        (" ", 5, 7, 0.9),
+        ("a", 8, 9, 0.7),
+        ("a", 10, 11, 0.9),
+    ]
+    characters = [Character(span.text, span.start, span.end, span.confidence) for span in whole.spans]
+    words = [(word.text, word.start, word.end, round(word.confidence, 3)) for word in group_words(characters)]
+    assert words == [("ab", 1, 5, 0.7), ("aa", 8, 11, 0.8)]
+    # Wherever the blocks are cut, also through a run of one token.
+    for cut in range(1, len(rows)):
+        assert decode([np.log(rows[:cut]), np.log(rows[cut:])]) == whole
+
+
+def test_the_words_are_those_of_the_text(recogniser, waveforms):
+    transcriber = Transcriber(recogniser)
+    for index, waveform in enumerate(waveforms):
+        soundfile.write(recogniser / f"{index}.wav", waveform, 16_000, subtype="FLOAT")
+    for transcript in transcriber.transcribe_files([recogniser / f"{index}.wav" for index in range(4)]):
+        assert [word.text for word in transcript.words] == transcript.text.split()
+        times = [time for word in transcript.words for time in (word.start, word.end)]
+        assert times == sorted(times)
+        assert not times or times[-1] <= transcript.seconds
+        alone = transcriber.transcribe(transcript.audio)
+        assert (alone.text, alone.seconds) == (transcript.text, transcript.seconds)
+        for word, other in zip(transcript.words, alone.words, strict=True):
+            assert (word.text, word.start, word.end) == (other.text, other.start, other.end)
+            assert word.confidence == pytest.approx(other.confidence, abs=1e-3)

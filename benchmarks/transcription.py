@@ -1,0 +1,101 @@
+"""Transcription of clips of mixed lengths against `pipeline("automatic-speech-recognition", batch_size=8)`.
+
+Both transcribe the same clips in turns in one process; the figure is the ratio of their median times.
+Without `--model` it is a recogniser of the paper's sizes with random weights and a layer norm front end: in
+one with a group norm the pipeline's padding changes what it hears, so the texts would differ.
+"""
+
+from __future__ import annotations
+
+import statistics
+import string
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hf_distilhubert.config import argument_parser
+from hf_distilhubert.errors import run_command
+
+EXAMPLES = """\
+  python -m benchmarks.transcription --data ../shared/speech/librispeech_mini --clips 24
+  python -m benchmarks.transcription --data recordings --split all --model demo/teacher --threads 2"""
+
+
+def main() -> None:
+    """Measure and print both, their ratio, and how many texts are equal."""
+    parser = argument_parser("python -m benchmarks.transcription", (__doc__ or "").splitlines()[0], EXAMPLES)
+    parser.add_argument("--data", required=True, help="folder, manifest or hub:NAME[:CONFIG][:SPLIT]")
+    parser.add_argument("--split", default="test", help="which clips (default: test)")
+    parser.add_argument("--clips", type=int, help="how many of them, from the first (default: all)")
+    parser.add_argument("--model", help="folder of a recogniser; default: random, of the paper's sizes")
+    parser.add_argument("--rounds", type=int, default=7, help="how often each is measured; the median counts")
+    parser.add_argument("--threads", type=int, default=1, help="of torch")
+    arguments = parser.parse_args()
+
+    import torch
+    from transformers import pipeline
+
+    from hf_distilhubert.speech_data import load_clips
+    from hf_distilhubert.transcribe import Transcriber
+
+    torch.set_num_threads(arguments.threads)
+    waveforms = [clip.read() for clip in load_clips(arguments.data, arguments.split).clips[: arguments.clips]]
+    with tempfile.TemporaryDirectory() as folder:
+        model = arguments.model or str(random_recogniser(Path(folder)))
+        transcriber = Transcriber(model, device="cpu")
+        recognise: Any = pipeline("automatic-speech-recognition", model=model, device="cpu")
+
+    def stock() -> list[str]:
+        return [found["text"] for found in recognise([w.copy() for w in waveforms], batch_size=8)]
+
+    texts, seconds = alternate(
+        {"pipeline": stock, "ours": lambda: transcriber.transcribe_waveforms(waveforms)}, arguments.rounds
+    )
+    audio = sum(map(len, waveforms)) / 16_000
+    equal = sum(ours == theirs for ours, theirs in zip(texts["ours"], texts["pipeline"], strict=True))
+    first, second = (statistics.median(seconds[name]) for name in ("pipeline", "ours"))
+    shortest, longest = min(map(len, waveforms)) / 16_000, max(map(len, waveforms)) / 16_000
+    print(
+        f"{len(waveforms)} clips of {shortest:.1f} to {longest:.1f} s, {audio:.0f} s of speech, "
+        f"{arguments.model or 'random weights, paper sizes, layer norm'}, {arguments.threads} threads, "
+        f"median of {arguments.rounds}: pipeline {first:.2f} s, ours {second:.2f} s; "
+        f"ratio {first / second:.2f}; {equal} of {len(waveforms)} texts equal"
+    )
+
+
+def alternate(
+    ways: dict[str, Callable[[], list[str]]], rounds: int
+) -> tuple[dict[str, list[str]], dict[str, list[float]]]:
+    """Run every way in turns, after one round that does not count; what each gives, and its seconds."""
+    texts = {name: way() for name, way in ways.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(rounds):
+        for name, way in ways.items():
+            started = time.perf_counter()
+            way()
+            seconds[name].append(time.perf_counter() - started)
+        times: Sequence[str] = [f"{name} {taken[-1]:.2f} s" for name, taken in seconds.items()]
+        print(f"round {number + 1}: {', '.join(times)}", flush=True)
+    return texts, seconds
+
+
+def random_recogniser(folder: Path) -> Path:
+    """Two layers and a front end of the paper's sizes, with layer norm, for 29 tokens."""
+    import torch
+    from transformers import HubertConfig, HubertForCTC
+
+    from hf_distilhubert.ctc import ctc_processor, ctc_settings
+
+    torch.manual_seed(0)
+    tokens = ["<pad>", "<unk>", "|", *string.ascii_lowercase]
+    processor = ctc_processor({token: number for number, token in enumerate(tokens)}, do_normalize=False)
+    processor.save_pretrained(folder)
+    shape: dict[str, Any] = {"num_hidden_layers": 2, "feat_extract_norm": "layer", "conv_bias": True}
+    HubertForCTC(HubertConfig(**shape | ctc_settings(processor.tokenizer))).save_pretrained(folder)
+    return folder
+
+
+if __name__ == "__main__":
+    run_command(main)
