@@ -182,8 +182,7 @@ class SpeechCollator:
         waveforms = [item["input_values"].read() for item in items]
         if self.do_normalize:
             waveforms = [normalise(waveform) for waveform in waveforms]
-        # A clip alone is not padded: a front end with group norm would hear the padding.
-        values, mask = pad(waveforms, multiple=self.pad_multiple if len(items) > 1 else 1)
+        values, mask = pad(waveforms, multiple=self.pad_multiple)
         labels = torch.nn.utils.rnn.pad_sequence(
             [torch.tensor(item["labels"], dtype=torch.int64) for item in items],
             batch_first=True,

@@ -12,6 +12,7 @@ from finetune.settings import FinetuneConfig
 from finetune.vocabulary import build_processor, unknown_characters, unknown_share
 from hf_distilhubert.ctc import ctc_settings, reset_head
 from hf_distilhubert.errors import UserError, one_line
+from hf_distilhubert.group_norm import mask_group_norm
 from hf_distilhubert.loading import load, load_model
 from hf_distilhubert.text import change_case
 from hf_distilhubert.text_rules import Normaliser, TextRules, chosen_rules, read_text_rules
@@ -190,4 +191,6 @@ def _ready(recogniser: Recogniser) -> Recogniser:
     # Trainer takes `**kwargs` of the model's forward as a sign that the model scales its own loss, and then
     # multiplies loss and gradients by accumulation steps and processes.
     recogniser.model.accepts_loss_kwargs = False
+    # A clip sounds the same in training, in evaluation and alone, whatever it is padded to.
+    mask_group_norm(recogniser.model)
     return recogniser

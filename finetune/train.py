@@ -28,6 +28,7 @@ EXAMPLES = """\
   python -m finetune.train --model runs/student --data recordings --output_dir runs/recogniser
   python -m finetune.train --data hub:openslr/librispeech_asr:clean --output_dir runs/librispeech --bf16 true
   python -m finetune.train --data digits --output_dir runs/digits --augment true --eval_strategy epoch
+  python -m finetune.train --recipe small-data --data recordings --output_dir runs/recogniser
   python -m finetune.train runs/digits/finetune.yaml --output_dir runs/again --seed 1
   python -m finetune.train --data recordings --save_strategy epoch --resume_from_checkpoint true
   accelerate launch -m finetune.train --data recordings --output_dir runs/recogniser
@@ -238,6 +239,7 @@ def main() -> None:
         prog="python -m finetune.train",
         description="Teach a student to recognise speech with CTC, on transformers.Trainer.",
         examples=EXAMPLES,
+        recipes=Path(__file__).parent / "recipes",
     )
     result = train(config, arguments)
     if arguments.process_index == 0:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainerCallback
 
+from finetune.advice import Advice
 from finetune.arguments import CTCTrainingArguments
 from finetune.data import CACHE_HOURS, ClipDataset, SpeechCollator
 from finetune.evaluation import ErrorRates, argmax_tokens
@@ -61,9 +62,6 @@ def make_trainer(
     arguments = copy.copy(arguments)
     arguments.output_dir = str(checkpoints)
     arguments.dataloader_pin_memory = arguments.dataloader_pin_memory and torch.accelerator.is_available()
-    if model.config.feat_extract_norm == "group":
-        # This front end hears the padding of a batch, so its clips are evaluated one at a time.
-        arguments.per_device_eval_batch_size = 1
     clips = ClipDataset(
         training.clips,
         processor.tokenizer,
@@ -81,7 +79,7 @@ def make_trainer(
             # The types are the stock arguments'; ours hand over batches, and the mask beside the labels.
             compute_metrics=ErrorRates(processor.tokenizer) if evaluation else None,  # type: ignore[arg-type]
             preprocess_logits_for_metrics=argmax_tokens(model),  # type: ignore[arg-type]
-            callbacks=[EpochCounter(clips)],
+            callbacks=[EpochCounter(clips), Advice()],
         )
     except (ValueError, RuntimeError, ImportError) as error:
         raise UserError(f"Trainer refuses its settings: {one_line(error, 300)}") from error
