@@ -32,6 +32,8 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks.distillation_step
 	$(BIN)/python -m benchmarks.length_batches --data '$(if $(DATA),$(DATA),runs/demo/spoken/synthetic-speech)'
+	$(BIN)/python -m benchmarks.padding_waste --data '$(if $(DATA),$(DATA),runs/demo/spoken/synthetic-speech)'
+	$(BIN)/python -m benchmarks.memory --data '$(if $(DATA),$(DATA),runs/demo/spoken/synthetic-speech)'
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist runs/demo

@@ -74,6 +74,8 @@ def in_its_own_process(name: str, manifest: Path, points: Sequence[int], num_wor
 
 def memory_over_time(name: str, manifest: Path, points: Sequence[int], num_workers: int) -> list[float]:
     """MiB once so many batches of a pipeline were read."""
+    # A spawned process would spawn its workers, too; those of a training are forks.
+    multiprocessing.set_start_method("fork", force=True)
     source = iter(pipeline(name, manifest, points[-1], num_workers))
     found = []
     for before, point in pairwise((0, *points)):

@@ -1,9 +1,9 @@
 """Transcription of clips of mixed lengths against `pipeline("automatic-speech-recognition", batch_size=8)`.
 
 Both transcribe the same clips in turns in one process; the figure is the ratio of their median times. Right
-is the text that the pipeline gives of a clip alone: in a batch it decodes the padding too, and a front end with
-group norm hears it. Without `--model` it is a recogniser of the paper's sizes with random weights and a layer
-norm front end.
+is the text that the pipeline gives of a clip alone: in a batch it decodes the padding too, and a front end
+with group norm hears it. Without `--model` it is a recogniser of the paper's sizes with random weights and a
+layer norm front end.
 """
 
 from __future__ import annotations

@@ -102,7 +102,9 @@ class DistillConfig:
     )
     precision: str = _setting("auto", f"{', '.join(PRECISIONS)}; auto takes bf16 where the hardware has it")
     pad_multiple: int = _setting(3_200, "pad batches to a multiple of this many samples")
-    num_workers: int = _setting(0, "processes that read audio")
+    num_workers: int = _setting(
+        0, "processes that read audio; of streamed data it is one, with so many threads"
+    )
     logging_steps: int = _setting(10, "steps between two lines of log.jsonl")
     eval_steps: int = _setting(0, "steps between two held-out losses; 0 measures before and after only")
     save_steps: int = _setting(1_000, "steps between two checkpoints; 0 saves only when the run is stopped")

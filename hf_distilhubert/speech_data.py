@@ -113,13 +113,7 @@ class SpeechData:
 
 
 def check_share(name: str, usable: int, unusable: int, examples: Sequence[Skipped]) -> None:
-    """Refuse a data set of which too little can be used.
-
-    Args:
-        name: of the data set.
-        usable: how many of its clips can be used.
-        unusable: how many cannot.
-        examples: one of these, if there is one.
+    """Refuse a data set of which too few clips are usable; `examples` are some of those that are not.
 
     Raises:
         UserError: `usable` is 0, or more than `MAX_SKIPPED_SHARE` cannot be used.

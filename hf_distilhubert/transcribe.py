@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_distilhubert.audio import SAMPLING_RATE, AudioError, audio_info
+from hf_distilhubert.beam_flags import add_beam_flags, take_decoder
 from hf_distilhubert.config import argument_parser
 from hf_distilhubert.errors import UserError
 from hf_distilhubert.transcriber import Transcriber
@@ -26,6 +27,7 @@ EXAMPLES = """\
   distilhubert transcribe --model runs/digits speech.wav
   distilhubert transcribe --model runs/digits --format srt --output subtitles recordings
   distilhubert transcribe --model runs/digits --format json "recordings/*.flac" > transcripts.jsonl
+  distilhubert transcribe --model runs/digits speech.wav --language_model runs/words.arpa --hot_words Zoe:8
   distilhubert transcribe --model runs/digits --format vtt --align said.txt speech.wav
   cat speech.mp3 | distilhubert transcribe --model runs/digits -"""
 
@@ -37,10 +39,11 @@ def main(argv: Sequence[str] | None = None, prog: str = "distilhubert transcribe
     arguments = _parser(prog).parse_args(argv)
     if arguments.batch_size < 1:
         raise UserError(f"--batch_size {arguments.batch_size}; give a number from 1")
+    decoder = take_decoder(vars(arguments))
     files = find_audio(arguments.audio)
     text = _text_to_align(arguments.align, files)
     results = Results(arguments.format, arguments.output, files)
-    transcriber = Transcriber(arguments.model, chunk_seconds=arguments.chunk_seconds)
+    transcriber = Transcriber(arguments.model, decoder=decoder, chunk_seconds=arguments.chunk_seconds)
     done: list[Transcript] = []
     with tqdm(
         total=_seconds(files),
@@ -103,6 +106,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         nargs="+",
         help="WAV, FLAC, Ogg, Opus or MP3 of any rate; folders, patterns; - for standard input",
     )
+    add_beam_flags(parser)
     return parser
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -183,3 +184,15 @@ def spoken(tmp_path: Path) -> Path:
     with (folder / "metadata.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
     return folder
+
+
+@pytest.fixture
+def config(spoken: Path, tmp_path: Path) -> Callable[..., Any]:
+    """Makes settings of a short distillation with dropout, for the folder `student`."""
+    from stopped_runs import SETTINGS
+
+    from hf_distilhubert import DistillConfig
+
+    teacher = save_teacher(tmp_path / "teacher", hidden_dropout=0.1, attention_dropout=0.1)
+    given = {"teacher": str(teacher), "data": str(spoken), "output_dir": str(tmp_path / "student")}
+    return lambda **changes: DistillConfig(**given | SETTINGS | changes)

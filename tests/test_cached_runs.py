@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import LARGE, ROOT, RUNS, save_teacher
+from crashes import Crash, at_step, crash
 from safetensors.torch import load_file
 from stopped_runs import SETTINGS, outcome
-from test_checkpoints import Crash, at_step, crash
 
 from hf_distilhubert import DistillConfig, UserError
 from hf_distilhubert.distill import distill

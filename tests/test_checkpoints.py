@@ -11,46 +11,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import save_teacher
+from crashes import Crash, at_step, crash
 from safetensors.torch import load_file
-from stopped_runs import SETTINGS, outcome
+from stopped_runs import outcome
 from transformers import HubertModel
 
 from hf_distilhubert import DistillConfig, HubertForLayerDistillation, UserError, training
 from hf_distilhubert import checkpoints as storage
 from hf_distilhubert.checkpoints import Checkpoints, damage, seal
 from hf_distilhubert.distill import distill
-
-
-@pytest.fixture
-def config(spoken, tmp_path):
-    """Settings for a folder `student`."""
-    teacher = save_teacher(tmp_path / "teacher", hidden_dropout=0.1, attention_dropout=0.1)
-    given = {"teacher": str(teacher), "data": str(spoken), "output_dir": str(tmp_path / "student")}
-    return lambda **changes: DistillConfig(**given | SETTINGS | changes)
-
-
-class Crash(Exception):  # noqa: N818 - it is no error of ours
-    """Stands in for what ends a program in the middle of a step."""
-
-
-@contextmanager
-def at_step(number: int, act):
-    """Call something at the beginning of a step (counted from 0)."""
-    seed_step = training._seed_step
-
-    def acting(seed: int, step: int, process: int) -> None:
-        if step == number:
-            act()
-        seed_step(seed, step, process)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "_seed_step", acting)
-        yield
-
-
-def crash(*_: object) -> None:
-    raise Crash
 
 
 @pytest.fixture

@@ -77,6 +77,9 @@ def test_killed_twenty_times_it_ends_bit_for_bit_as_if_left_alone(command, tmp_p
         pytest.param({"processes": 2}, id="two-processes"),
         # With more than two, rounding depends on the order of the sum.
         pytest.param({"processes": 4}, id="four-processes", marks=pytest.mark.slow),
+        pytest.param(
+            {"streaming": "true", "num_workers": 2, "processes": 2}, id="streamed", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_killed_it_ends_as_if_left_alone_in_every_layout(command, tmp_path, layout):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import asdict
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -18,10 +19,11 @@ import pyarrow.parquet
 import pytest
 import soundfile
 from conftest import ROOT, RUNS, save_teacher
+from crashes import Crash, at_step, crash
 from hub_server import HubServer
 from stopped_runs import SETTINGS, outcome
 
-from hf_distilhubert import DistillConfig, streamed_steps, training
+from hf_distilhubert import UserError, streamed_steps, training
 from hf_distilhubert.batches import ByBudget, ByCount
 from hf_distilhubert.clip_lists import LocalStream
 from hf_distilhubert.distill import distill
@@ -129,33 +131,40 @@ def test_every_epoch_of_a_stream_holds_every_clip_that_can_be_used(stream, cut):
     }
 
 
+@pytest.mark.parametrize("stream", ["local", "hub"], indirect=True)
+def test_order_and_crops_are_others_in_every_epoch_and_for_every_clip(stream, monkeypatch):
+    asked, drawn = [], []
+
+    class Recorded(type(stream())):
+        def rows(self, epoch, state):
+            for row in super().rows(epoch, state):
+                asked.append((epoch, row.clip_id))
+                yield row
+
+    def crop(waveform, max_samples, generator):
+        drawn.append(int(generator.integers(2**62)))
+        return waveform[:max_samples]
+
+    monkeypatch.setattr(streamed_steps, "crop", crop)
+    source = stream()
+    source.__class__ = Recorded
+    steps(source, ByCount(4), 20)
+    orders = [[name for number, name in asked if number == epoch] for epoch in (0, 1)]
+    assert sorted(orders[0]) == sorted(orders[1])
+    assert orders[0] != orders[1]
+    assert len(set(drawn)) == len(drawn) > 60
+
+
 @pytest.fixture
-def config(spoken, tmp_path):
+def config(config):
     """Settings for a folder `student`, of streamed speech."""
-    teacher = save_teacher(tmp_path / "teacher", hidden_dropout=0.1, attention_dropout=0.1)
-    given = {"teacher": str(teacher), "data": str(spoken), "output_dir": str(tmp_path / "student")}
-    return lambda **changes: DistillConfig(**given | SETTINGS | {"streaming": True} | changes)
+    return partial(config, streaming=True)
 
 
-class Crash(Exception):  # noqa: N818 - it is no error of ours
-    """Stands in for what ends a program in the middle of a step."""
-
-
-def test_a_streamed_run_that_crashed_goes_on_bit_for_bit_with_any_number_of_workers(
-    config, tmp_path, monkeypatch
-):
+def test_a_streamed_run_that_crashed_goes_on_bit_for_bit_with_any_number_of_workers(config, tmp_path):
     alone = distill(config(output_dir=str(tmp_path / "alone"), accumulation=2))
-    seed_step = training._seed_step
-
-    def crash(seed: int, step: int, process: int) -> None:
-        if step == 7:
-            raise Crash
-        seed_step(seed, step, process)
-
-    monkeypatch.setattr(training, "_seed_step", crash)
-    with pytest.raises(Crash):
+    with at_step(7, crash), pytest.raises(Crash):
         distill(config(accumulation=2, num_workers=2))
-    monkeypatch.undo()
     assert distill(config(accumulation=2, num_workers=2)).run.final == alone.run.final
     assert outcome(tmp_path / "student") == outcome(tmp_path / "alone")
     results = outcome(tmp_path / "alone")["results"]
@@ -237,8 +246,29 @@ def test_too_many_broken_clips_stop_a_run_before_training(
     assert not (tmp_path / "student.checkpoints").exists()
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"batch_seconds": 0.0}, "batch_seconds is 0.0"),
+        (
+            {"batch_seconds": 0.2, "accumulation": 2},
+            "2 batches each; give at least 0.375, or a lower max_samples",
+        ),
+        ({"cache_targets": "cache"}, "cache_targets needs the list of clips, which streaming lacks"),
+        ({"data": "absent"}, "there is no data at absent"),
+        ({"train_split": "dev"}, "no clips in split 'dev'"),
+    ],
+)
+def test_what_cannot_be_streamed_or_cut_is_refused_in_one_line(config, tmp_path, changes, said):
+    with pytest.raises(UserError, match=said) as caught:
+        distill(config(**changes))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "student.checkpoints").exists()
+
+
 RUN = """
 import sys
+from functools import partial
 from pathlib import Path
 from hf_distilhubert import DistillConfig, training
 from hf_distilhubert.distill import distill
@@ -264,6 +294,7 @@ assert outcome(folder / "stopped") == outcome(folder / "alone")
 """
 
 
+@pytest.mark.slow
 def test_a_data_set_on_the_hub_is_streamed_by_the_real_client(noises, tmp_path):
     teacher = save_teacher(tmp_path / "teacher")
     (noises / "page.wav").unlink()

@@ -13,8 +13,8 @@ import soundfile
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from crashes import Crash
 from filelock import FileLock
-from test_checkpoints import Crash
 
 from hf_distilhubert import UserError, target_building
 from hf_distilhubert.cached_clips import TargetReader

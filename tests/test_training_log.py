@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from accelerate.utils import LoggerType
+from crashes import Crash, at_step, crash
 from matplotlib.image import imread
-from test_checkpoints import Crash, at_step, config, crash  # noqa: F401 - a fixture among them
 
 from hf_distilhubert import UserError
 from hf_distilhubert.curves import draw_distillation, read_log
@@ -43,7 +43,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, folder: Path, code: str) -> None:
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_the_log_has_losses_and_teacher_norms_and_the_folder_their_curves(config, objective):  # noqa: F811
+def test_the_log_has_losses_and_teacher_norms_and_the_folder_their_curves(config, objective):
     result = distill(config(objective=objective, eval_steps=6))
     lines = read_log(result.folder / "log.jsonl")
     norms = [line["teacher_norm"] for line in lines if "teacher_norm" in line]
@@ -55,7 +55,7 @@ def test_the_log_has_losses_and_teacher_norms_and_the_folder_their_curves(config
     assert imread(result.folder / "figures" / "losses.png").shape[1] == 1600
 
 
-def test_a_run_without_steps_has_no_curves(config):  # noqa: F811
+def test_a_run_without_steps_has_no_curves(config):
     assert not (distill(config(max_steps=0)).folder / "figures").exists()
 
 
@@ -67,7 +67,7 @@ def test_long_runs_and_many_layers_are_drawn(tmp_path: Path) -> None:
     assert imread(tmp_path / "losses.png").size
 
 
-def test_figures_reach_tensorboard_once_across_a_stop(config, tmp_path):  # noqa: F811
+def test_figures_reach_tensorboard_once_across_a_stop(config, tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     with at_step(7, crash), pytest.raises(Crash):
         distill(config(report_to="tensorboard"))
@@ -78,7 +78,7 @@ def test_figures_reach_tensorboard_once_across_a_stop(config, tmp_path):  # noqa
     assert [event.step for event in events.Scalars("held_out/l1/4")] == [0, 4, 8, 12]
 
 
-def test_a_run_that_goes_on_is_one_run_in_a_tracker(config, tmp_path, monkeypatch):  # noqa: F811
+def test_a_run_that_goes_on_is_one_run_in_a_tracker(config, tmp_path, monkeypatch):
     stand_in(monkeypatch, tmp_path, RECORDER)
     with at_step(7, crash), pytest.raises(Crash):
         distill(config(report_to="trackio"))
@@ -92,7 +92,7 @@ def test_a_run_that_goes_on_is_one_run_in_a_tracker(config, tmp_path, monkeypatc
     assert [call[1] for call in calls if call[0] == "log" and "loss" in call[2]] == [3, 6, 9, 12]
 
 
-def test_a_tracker_that_is_not_there_or_fails_is_one_line(config, tmp_path, monkeypatch):  # noqa: F811
+def test_a_tracker_that_is_not_there_or_fails_is_one_line(config, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="report_to is 'paper'"):
         config(report_to="paper")
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
