@@ -31,8 +31,10 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.distillation_step
+	$(BIN)/python -m benchmarks.finetuning_step
 	$(BIN)/python -m benchmarks.length_batches --data '$(if $(DATA),$(DATA),runs/demo/spoken/synthetic-speech)'
 	$(BIN)/python -m benchmarks.padding_waste --data '$(if $(DATA),$(DATA),runs/demo/spoken/synthetic-speech)'
+	$(BIN)/python -m benchmarks.transcription --data '$(if $(DATA),$(DATA),runs/demo/spoken/synthetic-speech)' --clips 10
 	$(BIN)/python -m benchmarks.memory --data '$(if $(DATA),$(DATA),runs/demo/spoken/synthetic-speech)'
 
 clean:

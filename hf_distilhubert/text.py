@@ -21,8 +21,9 @@ THOUSANDS, DECIMALS, ELLIPSIS = (
 SARA_AM = {"\u0e4d\u0e32": "\u0e33", "\u0ecd\u0eb2": "\u0eb3"}
 
 SPOKEN = str.maketrans({"&": " and ", "%": " percent "})
-LATIN = {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "\u0131": "i"}
-LATIN |= {letter.upper(): plain.upper() for letter, plain in LATIN.items() if letter not in "ß\u0131"}
+LATIN = {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ħ": "h"}
+LATIN |= {"ŧ": "t", "ŋ": "ng", "\u0138": "k", "\u0131": "i"}
+LATIN |= {letter.upper(): plain.upper() for letter, plain in LATIN.items() if letter not in "ß\u0138\u0131"}
 QUOTED_WORD, LONE_APOSTROPHE = re.compile(r"(?<!\S)'(\S+)'(?!\S)"), re.compile(r"(?<!\S)'+(?!\S)")
 
 
@@ -70,7 +71,7 @@ def english(text: str, case: str = "lower") -> str:
     text = unicodedata.normalize("NFKC", text.translate(APOSTROPHES)).translate(SPOKEN)
     text = unicodedata.normalize("NFD", basic(text, case))
     text = "".join(LATIN.get(character, character) for character in text)
-    text = re.sub("(?<=[A-Za-z])[\u0300-\u036f]+", "", text)
+    text = _without_accents(text)
     text = LONE_APOSTROPHE.sub("", QUOTED_WORD.sub(r"\1", text))
     return basic(text, case)
 
@@ -92,6 +93,18 @@ def _kept(character: str) -> str:
         return "" if character in VARIATION_SELECTORS else character
     parts_words = category in {"Pd", "Pc", "Po", "Sm", "Sc", "So"} and character not in WITHIN_WORDS
     return " " if parts_words or character.isspace() else ""
+
+
+def _without_accents(text: str) -> str:
+    """Letters a to z without their accents, whatever other marks stand between; others keep theirs."""
+    letter, kept = "", []
+    for character in text:
+        if unicodedata.category(character)[0] != "M":
+            letter = character
+        elif letter.isascii() and "\u0300" <= character <= "\u036f":
+            continue
+        kept.append(character)
+    return "".join(kept)
 
 
 def _without_loose_marks(word: str) -> str:

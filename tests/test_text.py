@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from finetune.vocabulary import build_processor
@@ -28,6 +28,7 @@ def tokenizer_of(text: str) -> Any:
 
 @settings(max_examples=200, deadline=None)
 @given(ANY_TEXT, st.sampled_from(CASES), st.sampled_from([basic, english]))
+@example("a\N{ZANABAZAR SQUARE SUBJOINER}\N{COMBINING GRAVE ACCENT}", "lower", english)
 def test_normal_form_is_stable_and_holds_no_punctuation(text: str, case: str, form: Any) -> None:
     normal = form(text, case)
     assert form(normal, case) == normal
