@@ -38,6 +38,7 @@ TEACHING = {
     "learning_rate": 1e-3,
     "augment": True,
     "freeze_feature_encoder": False,
+    "bf16": False,
 }
 
 

@@ -187,6 +187,7 @@ class Demo:
             *("-m", "finetune.train", "--model", model, "--data", self.data, "--output_dir", folder),
             *("--max_steps", steps, "--learning_rate", 1e-3, "--augment", "true"),
             *("--freeze_feature_encoder", not front_end, "--per_device_train_batch_size", 32),
+            *("--bf16", "false"),  # as in distillation
             *("--logging_steps", max(1, steps // 10)),
             *("--eval_strategy", "steps", "--eval_steps", max(1, steps // 5)),
         )

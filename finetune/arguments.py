@@ -9,6 +9,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from hf_distilhubert.errors import UserError, one_line
+from hf_distilhubert.processes import computes_in_bf16
 
 PLAIN = (str, int, float, list)
 # Of one machine or one run, or secret.
@@ -31,6 +32,7 @@ class CTCTrainingArguments(TrainingArguments):
     logging_first_step: bool = True
     # A loss that is not finite must show, not be replaced by the one before.
     logging_nan_inf_filter: bool = False
+    bf16: bool | None = None  # type: ignore[assignment] # None: where the hardware computes with it
     save_strategy: str = "no"
     save_total_limit: int | None = 1
     seed: int = 0
@@ -44,7 +46,7 @@ class CTCTrainingArguments(TrainingArguments):
     ddp_find_unused_parameters: bool | None = False
 
     def __post_init__(self) -> None:
-        """Show bars on a terminal only.
+        """Show bars on a terminal only; compute in bfloat16 where the hardware does.
 
         Raises:
             UserError: Trainer is to push to the Hub, or a setting needs a package that is not installed.
@@ -56,6 +58,8 @@ class CTCTrainingArguments(TrainingArguments):
             )
         if self.disable_tqdm is None:
             self.disable_tqdm = not sys.stderr.isatty()
+        if self.bf16 is None:
+            self.bf16 = not self.fp16 and computes_in_bf16()
         try:
             super().__post_init__()
         except ImportError as error:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
   python -m finetune.train --model runs/student --data recordings --output_dir runs/recogniser
-  python -m finetune.train --data hub:openslr/librispeech_asr:clean --output_dir runs/librispeech --bf16 true
+  python -m finetune.train --data hub:openslr/librispeech_asr:clean --output_dir runs/librispeech
   python -m finetune.train --data digits --output_dir runs/digits --augment true --eval_strategy epoch
   python -m finetune.train --recipe small-data --data recordings --output_dir runs/recogniser
   python -m finetune.train runs/digits/finetune.yaml --output_dir runs/again --seed 1
@@ -35,7 +35,8 @@ EXAMPLES = """\
 
 Every field of transformers.TrainingArguments is a flag too: --output_dir (runs/finetuned), --max_steps,
 --num_train_epochs (10), --learning_rate (3e-4), --per_device_train_batch_size (16), --warmup_steps
-(0.1, a share), --logging_steps (50), --eval_strategy and --save_strategy (no), --seed (0), --bf16, …"""
+(0.1, a share), --logging_steps (50), --eval_strategy and --save_strategy (no), --seed (0), --bf16
+(where the hardware computes with it), …"""
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,11 @@ def choose_precision(name: str) -> str | None:
         return "no" if name == "fp32" else name
     if "ACCELERATE_MIXED_PRECISION" in os.environ:
         return None
+    return "bf16" if computes_in_bf16() else "no"
+
+
+def computes_in_bf16() -> bool:
+    """Whether the hardware has instructions for bfloat16."""
     if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "no"
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -84,6 +84,7 @@ def arguments_for(output_dir: Path, **changes: Any) -> CTCTrainingArguments:
         "per_device_train_batch_size": 4,
         "logging_steps": 1,
         "use_cpu": True,
+        "bf16": False,
     }
     return CTCTrainingArguments(**(values | changes))
 
@@ -220,6 +221,15 @@ def test_own_head_is_kept_unless_a_new_one_is_asked_for(tmp_path: Path) -> None:
     assert not torch.equal(other.model.lm_head.weight, head)
     more = load_recogniser(str(folder), ["the quick brown fox jumps over the lazy dog"], new_head=True)
     assert more.model.lm_head.out_features == len(more.processor.tokenizer) == more.model.config.vocab_size
+
+
+def test_training_computes_in_bfloat16_where_the_hardware_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for supported in (True, False):
+        monkeypatch.setattr("finetune.arguments.computes_in_bf16", lambda supported=supported: supported)
+        assert CTCTrainingArguments(str(tmp_path), use_cpu=True).bf16 is supported
+        assert CTCTrainingArguments(str(tmp_path), use_cpu=True, bf16=False).bf16 is False
 
 
 def test_half_precision_weights_are_trained_in_float32(tmp_path: Path) -> None:
