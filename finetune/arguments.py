@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import torch
 from transformers import TrainingArguments
 
 from hf_distilhubert.errors import UserError, one_line
@@ -59,7 +60,9 @@ class CTCTrainingArguments(TrainingArguments):
         if self.disable_tqdm is None:
             self.disable_tqdm = not sys.stderr.isatty()
         if self.bf16 is None:
-            self.bf16 = not self.fp16 and computes_in_bf16()
+            self.bf16 = not (self.fp16 or self.fp16_full_eval) and computes_in_bf16()
+        # Without an accelerator Trainer takes bfloat16 only where it is told that this is meant.
+        self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         try:
             super().__post_init__()
         except ImportError as error:
@@ -67,11 +70,16 @@ class CTCTrainingArguments(TrainingArguments):
 
 
 def changed(arguments: TrainingArguments) -> dict[str, Any]:
-    """The settings that differ from those of `transformers.TrainingArguments`, as plain values for YAML."""
-    # Many defaults are None until the class replaces them by "no".
-    stock = {setting.name: setting.default or False for setting in fields(TrainingArguments)}
+    """The settings that are not the usual ones, Trainer's and ours, as plain values for YAML."""
+    stock, ours = (
+        {setting.name: setting.default for setting in fields(kind)}
+        for kind in (TrainingArguments, CTCTrainingArguments)
+    )
     return {
         name: value
         for name, value in arguments.to_dict().items()
-        if name not in NOT_RECORDED and isinstance(value, PLAIN) and value not in (stock[name], [])
+        if name not in NOT_RECORDED
+        and isinstance(value, PLAIN)
+        # Many defaults are None until the class replaces them by "no".
+        and (value not in (stock[name] or False, []) or stock[name] != ours[name])
     }

@@ -53,7 +53,7 @@ def audio_info(source: Source) -> AudioInfo:
 
     try:
         info = soundfile.info(_file(source))
-    except (RuntimeError, OSError, TypeError) as error:
+    except (RuntimeError, OSError, TypeError, UnicodeError) as error:
         raise AudioError(_unreadable(source, error)) from error
     if not RATES[0] <= info.samplerate <= RATES[1]:
         raise AudioError(
@@ -78,7 +78,7 @@ def read_audio(source: Source) -> Waveform:
     audio_info(source)
     try:
         channels, rate = soundfile.read(_file(source), dtype="float32", always_2d=True)
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, UnicodeError) as error:
         raise AudioError(_unreadable(source, error)) from error
     _check_finite(channels, source)
     waveform = resample(_mix(channels, source), rate)
@@ -191,10 +191,13 @@ def _name(source: Source) -> str:
 
 def _unreadable(source: Source, error: Exception) -> str:
     if not isinstance(source, bytes):
-        if not Path(source).exists():
-            return f"{source}: there is no such file"
-        if Path(source).is_dir():
-            return f"{source}: a folder, not an audio file"
+        try:
+            if not Path(source).exists():
+                return f"{source}: there is no such file"
+            if Path(source).is_dir():
+                return f"{source}: a folder, not an audio file"
+        except (OSError, ValueError) as impossible:
+            return f"{str(source)[:100]}: no name of a file ({getattr(impossible, 'strerror', impossible)})"
     reason = one_line(getattr(error, "error_string", error))
     return f"{_name(source)}: cannot be decoded ({reason}); give WAV, FLAC, Ogg, Opus or MP3"
 
@@ -222,7 +225,7 @@ def read_blocks(source: Source, seconds: float = 10.0) -> Iterator[Waveform]:
                 mono_energy += float(np.square(mono).sum(dtype=np.float64))
                 energies += np.square(channels).sum(axis=0, dtype=np.float64)
                 yield resample_block(mono, False)
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, UnicodeError) as error:
         raise AudioError(_unreadable(source, error)) from error
     yield resample_block(np.zeros(0, np.float32), True)
     _check_channels(mono_energy, energies, source)

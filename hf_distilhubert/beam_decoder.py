@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from hf_distilhubert.beam_search import BeamSearch, BeamSettings
 from hf_distilhubert.ctc_decoding import Decoded, LogProbabilities, Span
 from hf_distilhubert.errors import UserError
-from hf_distilhubert.language_model import read_language_model
+from hf_distilhubert.language_model import SPACE, read_language_model
 from hf_distilhubert.tokens import tokens_of
 
 HOT_WORD_BONUS = 5.0
@@ -26,6 +27,9 @@ class BeamDecoder:
     Args:
         tokenizer: a stock `Wav2Vec2CTCTokenizer`.
         settings: how to search.
+
+    Raises:
+        UserError: a hot word, or the whole language model, is in letters that the tokenizer lacks.
     """
 
     def __init__(self, tokenizer: Any, settings: BeamSettings) -> None:
@@ -34,6 +38,7 @@ class BeamDecoder:
         tokens = [token.lower() if tokenizer.do_lower_case else token for token in tokens_of(tokenizer)]
         written = ["" if number in silent else token for number, token in enumerate(tokens)]
         written[space] = " "
+        _refuse_others(set("".join(written)), settings)
         self._numbers = {token: number for number, token in enumerate(written) if token}
         self._search = BeamSearch(written, blank, settings)
 
@@ -51,6 +56,20 @@ class BeamDecoder:
             confidence = np.exp(heard[start:end, number].astype(np.float32).max())
             spans.append(Span(token, start, end, float(confidence)))
         return Decoded(found.text, tuple(spans))
+
+
+def _refuse_others(characters: set[str], settings: BeamSettings) -> None:
+    """Refuse words in letters that are never written: upper case instead of lower, as a rule."""
+    letters = "".join(sorted(characters)).strip()
+    for word in settings.hot_words:
+        if not set(word) <= characters:
+            raise UserError(f"the hot word {word!r} cannot be written; this recogniser writes {letters}")
+    model = settings.language_model
+    if model and not any(set(word.replace(SPACE, " ")) <= characters for word in model.words):
+        raise UserError(
+            f"no word of the language model can be written; this recogniser writes {letters}: build one for "
+            "it with finetune.language_model --model"
+        )
 
 
 def _frames(blocks: Iterable[LogProbabilities], kept: list[LogProbabilities]) -> Iterator[LogProbabilities]:
@@ -84,6 +103,9 @@ def beam_decoder(
 def _hot_word(given: str) -> tuple[str, float]:
     word, colon, bonus = given.rpartition(":")
     try:
-        return (word, float(bonus)) if colon else (given, HOT_WORD_BONUS)
+        found = (word, float(bonus)) if colon else (given, HOT_WORD_BONUS)
     except ValueError:
         raise UserError(f"the bonus of the hot word {given!r} is no number; give WORD or WORD:5") from None
+    if not found[0] or not math.isfinite(found[1]):
+        raise UserError(f"{given!r} is no hot word; give WORD or WORD:5")
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +31,10 @@ def add_beam_flags(parser: argparse.ArgumentParser) -> None:
         help="words that are likely here, or WORD:BONUS (default: 5)",
     )
     group.add_argument("--beam_width", type=int, help="texts that are kept at once (default: 64)")
-    group.add_argument("--language_weight", type=float, help="of the language model (default: 0.5)")
-    group.add_argument("--word_bonus", type=float, help="for each word, or character (default: 1)")
+    group.add_argument(
+        "--language_weight", type=float, help="of the language model beside the sound (default: 0.5)"
+    )
+    group.add_argument("--word_bonus", type=float, help="for each of its words, or characters (default: 1)")
 
 
 def take_decoder(arguments: dict[str, Any]) -> Callable[[Any], Decoder] | None:
@@ -47,6 +50,11 @@ def take_decoder(arguments: dict[str, Any]) -> Callable[[Any], Decoder] | None:
         return None
     if settings.get("width", 1) < 1:
         raise UserError(f"--beam_width {settings['width']}; give a number from 1")
+    for flag, name in SETTINGS.items():
+        if not math.isfinite(settings.get(name, 0)):
+            raise UserError(f"--{flag} {settings[name]}; give a number")
+        if name != "width" and name in settings and model is None:
+            raise UserError(f"--{flag} is about words that a --language_model knows; give one")
     from hf_distilhubert.beam_decoder import beam_decoder
 
     return beam_decoder(language_model=model, hot_words=words or (), **settings)

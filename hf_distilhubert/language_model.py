@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from hf_distilhubert.errors import UserError
 
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 SPACE = "|"  # what a model of characters writes for the space, since spaces part the tokens of the format
+CHARACTERS = "# characters"  # the first line of a model of characters that was written here
 NEVER = -99.0  # log10 of a probability of nothing, as the format has it
 
 Words = tuple[str, ...]
@@ -71,8 +73,9 @@ def read_language_model(path: str | Path) -> LanguageModel:
     """
     try:
         with _open(Path(path)) as file:
+            said_so = file.readline().strip() == CHARACTERS
             grams = dict(_grams(file))
-    except (OSError, EOFError, UnicodeDecodeError, ValueError, IndexError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, ValueError, IndexError) as error:
         reason = getattr(error, "strerror", None) or "it is no text in ARPA format"
         raise UserError(
             f"cannot read the language model {path}: {reason}; build one with finetune.language_model"
@@ -81,7 +84,10 @@ def read_language_model(path: str | Path) -> LanguageModel:
         raise UserError(f"{path} holds no language model in ARPA format; it has no {END}")
     grams.setdefault((UNKNOWN,), (NEVER, 0.0))
     words = [gram[0] for gram in grams if len(gram) == 1 and gram[0] not in (BEGIN, END, UNKNOWN)]
-    return LanguageModel(max(map(len, grams)), grams, all(len(word) == 1 for word in words))
+    if not words:
+        raise UserError(f"{path} holds no words; build another with finetune.language_model")
+    of_characters = said_so or (SPACE in words and all(len(word) == 1 for word in words))
+    return LanguageModel(max(map(len, grams)), grams, of_characters)
 
 
 def write_language_model(model: LanguageModel, path: Path) -> None:
@@ -90,7 +96,8 @@ def write_language_model(model: LanguageModel, path: Path) -> None:
     for gram in model.grams:
         by_order[len(gram) - 1].append(gram)
     with path.open("w", encoding="utf-8") as file:
-        file.write("\\data\\\n")
+        # What stands before the data is nothing to other tools.
+        file.write(f"{CHARACTERS}\n" * model.of_characters + "\\data\\\n")
         file.writelines(f"ngram {order}={len(grams)}\n" for order, grams in enumerate(by_order, start=1))
         for order, grams in enumerate(by_order, start=1):
             file.write(f"\n\\{order}-grams:\n")
@@ -124,4 +131,6 @@ def _grams(lines: IO[str]) -> Iterator[tuple[Words, tuple[float, float]]]:
             if len(rest) not in (order, order + 1):
                 raise ValueError(text)
             back_off = float(rest[order]) if len(rest) > order else 0.0
+            if math.isnan(float(probability)) or math.isnan(back_off):
+                raise ValueError(text)
             yield tuple(rest[:order]), (float(probability), back_off)

@@ -140,6 +140,8 @@ class DistillConfig:
             )
         if self.batch_seconds is not None and not 0 < self.batch_seconds < float("inf"):
             raise UserError(f"batch_seconds is {self.batch_seconds}; give a number above 0")
+        if self.freeze_feature_encoder and self.initial == "random" and not self.student:
+            raise UserError("freeze_feature_encoder would keep a random front end; leave out it, or initial")
         if self.streaming and self.cache_targets:
             raise UserError(
                 "cache_targets needs the list of clips, which streaming lacks; leave one of them out"

@@ -198,7 +198,7 @@ def write_skipped(folder: Path, skipped: Iterable[Skipped]) -> None:
     """List what was left out in `skipped.jsonl`, one line a clip with the reason."""
     lines = [json.dumps(asdict(entry), ensure_ascii=False) + "\n" for entry in skipped]
     if lines:
-        (folder / "skipped.jsonl").write_text("".join(lines), encoding="utf-8")
+        (folder / "skipped.jsonl").write_text("".join(lines), "utf-8", errors="replace")
 
 
 def _clip(row: Row, *, need_text: bool) -> Clip | Skipped:

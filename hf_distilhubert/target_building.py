@@ -42,6 +42,7 @@ def fill(accelerator: Accelerator, teacher: Teacher, cache: TargetCache, clips: 
         UserError: the disk has not the room, a clip is too long, the teacher's states are not finite, or
             another run fills the same folder.
     """
+    clips = list({clip.clip_id: clip for clip in clips}.values())  # some may be in both splits
     with ExitStack() as stack:
         missing = on_main(accelerator, partial(_prepare, stack, teacher, cache, clips))
         if missing:

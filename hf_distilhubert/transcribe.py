@@ -27,7 +27,7 @@ EXAMPLES = """\
   distilhubert transcribe --model runs/digits speech.wav
   distilhubert transcribe --model runs/digits --format srt --output subtitles recordings
   distilhubert transcribe --model runs/digits --format json "recordings/*.flac" > transcripts.jsonl
-  distilhubert transcribe --model runs/digits speech.wav --language_model runs/words.arpa --hot_words Zoe:8
+  distilhubert transcribe --model runs/digits speech.wav --language_model runs/words.arpa --hot_words zoe:8
   distilhubert transcribe --model runs/digits --format vtt --align said.txt speech.wav
   cat speech.mp3 | distilhubert transcribe --model runs/digits -"""
 

@@ -154,13 +154,15 @@ class Transcriber:
         from hf_distilhubert.text_rules import read_text_rules
 
         tokenizer = self.processor.tokenizer
-        spelled = spell(text, tokenizer, read_text_rules(self.source, tokenizer))
+        # Nobody says a dash that stands alone.
+        said = [word for word in text.split() if any(map(str.isalnum, word))]
+        spelled = spell(" ".join(said), tokenizer, read_text_rules(self.source, tokenizer))
         space = tokenizer.word_delimiter_token_id
         blocks, seconds = self._listen(audio)
         labels = [label for ids in spelled for label in (space, *ids)][1:]
         spans = align_labels(np.concatenate(list(blocks)), labels, self.model.config.pad_token_id)
         words: list[Word] = []
-        for word, ids in zip(text.split(), spelled, strict=True):
+        for word, ids in zip(said, spelled, strict=True):
             tokens = tokenizer.convert_ids_to_tokens(ids)
             characters = [self._character(*pair) for pair in zip(spans, tokens, strict=False)]
             words.append(join_word(characters, word))

@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 
 from hf_distilhubert.audio import Source
 from hf_distilhubert.errors import UserError
+from hf_distilhubert.folders import resolved
 from hf_distilhubert.manifests import AUDIO_SUFFIXES
 from hf_distilhubert.subtitles import srt, vtt
 from hf_distilhubert.transcripts import TABLE_HEADER, Transcript, json_line, table_rows
@@ -70,19 +71,27 @@ def _files_of(argument: str) -> list[AudioFile]:
     path = Path(argument)
     if argument == STANDARD_INPUT:
         return [AudioFile(sys.stdin.buffer.read(), PurePath("standard-input"))]
-    if path.is_dir():
+    if _is(Path.is_dir, path):
         below = sorted(file for file in path.rglob("*") if file.suffix.lower() in AUDIO_SUFFIXES)
         if not below:
             raise UserError(
                 f"{argument} holds no audio; give a folder with {', '.join(sorted(AUDIO_SUFFIXES))}"
             )
         return [AudioFile(str(file), file.relative_to(path).with_suffix("")) for file in below]
-    if path.exists() or not glob.has_magic(argument):
+    if _is(Path.exists, path) or not glob.has_magic(argument):
         return [AudioFile(argument, PurePath(path.stem))]
     matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute patterns
     if not matches:
         raise UserError(f"there is no file like {argument}; give files, folders or another pattern")
     return [AudioFile(match, PurePath(Path(match).stem)) for match in matches]
+
+
+def _is(kind: Callable[[Path], bool], path: Path) -> bool:
+    """What a path is; one that can be no path is nothing, and is named when it is read."""
+    try:
+        return kind(path)
+    except (OSError, ValueError):
+        return False
 
 
 class Results:
@@ -100,7 +109,7 @@ class Results:
 
     def __init__(self, name: str, output: str | None, files: Sequence[AudioFile]) -> None:
         form = FORMATS[name]
-        folder = output is not None and (Path(output).is_dir() or not Path(output).suffix)
+        folder = output is not None and (resolved(output).is_dir() or not Path(output).suffix)
         if form.alone and len(files) > 1 and not folder:
             raise UserError(
                 f"a {name} file holds one transcript; give --output FOLDER for {len(files)} files"

@@ -12,8 +12,9 @@ from conftest import save_recogniser
 from transformers import AutoTokenizer
 
 from finetune.language_model import estimate
-from hf_distilhubert.beam_decoder import beam_decoder
+from hf_distilhubert.beam_decoder import BeamDecoder, beam_decoder
 from hf_distilhubert.beam_flags import add_beam_flags, take_decoder
+from hf_distilhubert.beam_search import BeamSettings
 from hf_distilhubert.ctc_decoding import GreedyDecoder
 from hf_distilhubert.errors import UserError
 from hf_distilhubert.language_model import write_language_model
@@ -105,9 +106,26 @@ def test_flags_turn_beam_search_on(tokenizer, tmp_path: Path):
 
     assert taken() is None
     frames = said(tokenizer, "one")
-    for words in (["--hot_words", "one:2", "two"], ["--beam_width", "4", "--word_bonus", "0.5"]):
+    for words in (["--hot_words", "one:2", "two"], ["--beam_width", "4"]):
         assert taken(*words)(tokenizer)([frames]).text == "one"
     with pytest.raises(UserError, match="--beam_width 0; give a number from 1"):
         taken("--beam_width", "0")
+    with pytest.raises(UserError, match="--word_bonus is about words that a --language_model knows"):
+        taken("--word_bonus", "3")
+    with pytest.raises(UserError, match="--language_weight nan; give a number"):
+        taken("--language_weight", "nan")
+    for word in (":5", "one:inf"):
+        with pytest.raises(UserError, match="is no hot word"):
+            taken("--hot_words", word)
     with pytest.raises(UserError, match="cannot read the language model"):
         taken("--language_model", str(tmp_path / "absent.arpa"))
+
+
+def test_words_in_other_letters_than_the_recognisers_are_refused(tokenizer):
+    with pytest.raises(
+        UserError, match="the hot word 'One' cannot be written; this recogniser writes efhnorstuvw"
+    ):
+        beam_decoder(hot_words=["One"])(tokenizer)
+    model = estimate([["ONE"], ["TWO"]], 2)
+    with pytest.raises(UserError, match="no word of the language model can be written"):
+        BeamDecoder(tokenizer, BeamSettings(language_model=model))

@@ -31,7 +31,7 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from finetune.arguments import CTCTrainingArguments
+from finetune.arguments import CTCTrainingArguments, changed
 from finetune.augment import SPEED, augment
 from finetune.data import ClipDataset, SpeechCollator, frames_needed, load_split
 from finetune.evaluation import ErrorRates, argmax_tokens
@@ -162,6 +162,12 @@ def test_settings_can_be_given_to_the_command_again(
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_settings_that_are_trainers_own_defaults_are_recorded_too(tmp_path: Path) -> None:
+    given = {"seed": 42, "learning_rate": 5e-5, "per_device_train_batch_size": 8, "weight_decay": 0.0}
+    recorded = changed(arguments_for(tmp_path, **given, bf16=False))
+    assert given | {"bf16": False} == {name: recorded[name] for name in (*given, "bf16")}
+
+
 def test_pipeline_and_transcriber_and_score_agree(
     trained: FinetuneResult, data: Path, tmp_path: Path
 ) -> None:
@@ -226,9 +232,9 @@ def test_own_head_is_kept_unless_a_new_one_is_asked_for(tmp_path: Path) -> None:
 def test_training_computes_in_bfloat16_where_the_hardware_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for supported in (True, False):
+    for supported in (True, False):  # also without --use_cpu
         monkeypatch.setattr("finetune.arguments.computes_in_bf16", lambda supported=supported: supported)
-        assert CTCTrainingArguments(str(tmp_path), use_cpu=True).bf16 is supported
+        assert CTCTrainingArguments(str(tmp_path)).bf16 is supported
         assert CTCTrainingArguments(str(tmp_path), use_cpu=True, bf16=False).bf16 is False
 
 

@@ -29,13 +29,14 @@ def test_probabilities_after_any_context_sum_to_one(text, order, context):
 
 
 @settings(max_examples=50, deadline=None)
-@given(sentences, orders)
-def test_a_file_keeps_every_score(tmp_path_factory, text, order):
+@given(sentences.filter(any), orders, st.booleans())
+def test_a_file_keeps_every_score(tmp_path_factory, text, order, spelled):
     path = tmp_path_factory.mktemp("lm") / "model.arpa"
-    model = estimate(text, order)
+    model = estimate(text, order, of_characters=spelled)
     write_language_model(model, path)
     read = read_language_model(path)
     assert (read.order, read.words) == (max(map(len, model.grams)), model.words)
+    assert read.of_characters == model.of_characters == spelled
     for gram, (probability, back_off) in model.grams.items():
         assert read.grams[gram] == pytest.approx((probability, back_off), rel=1e-6)
 
@@ -84,14 +85,22 @@ def test_a_file_of_kenlm_is_read_also_gzipped(tmp_path: Path) -> None:
         file.write(ARPA)
     for name in ("lm.arpa", "lm.arpa.gz"):
         model = read_language_model(tmp_path / name)
-        assert (model.order, model.words, model.of_characters) == (2, {"a"}, True)
+        assert (model.order, model.words, model.of_characters) == (2, {"a"}, False)
         assert model.score((BEGIN,), "a") == pytest.approx(-0.1 * math.log(10))
         assert model.score((BEGIN, "a"), "a") == pytest.approx((-0.25 - 0.3) * math.log(10))
         assert model.score((BEGIN,), "b") == pytest.approx((-0.5 - 1.0) * math.log(10))
 
 
 @pytest.mark.parametrize(
-    "content", [None, b"", b"hello\n", b"\\1-grams:\nnot numbers\n", b"\xff\xfe", b"\x1f\x8b"]
+    "content",
+    [
+        *(None, b"", b"hello\n", b"\\1-grams:\nnot numbers\n", b"\xff\xfe", b"\x1f\x8b"),
+        *(
+            b"\\1-grams:\n-1 </s>\n",
+            b"\\1-grams:\n-nan a\n-1 </s>\n",
+            gzip.compress(b"x" * 99)[:12] + bytes(20),
+        ),
+    ],
 )
 def test_what_is_no_language_model_is_one_line(tmp_path: Path, content: bytes | None) -> None:
     for name in ("lm.arpa", "lm.arpa.gz"):
