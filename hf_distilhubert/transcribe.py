@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hf_distilhubert.audio import SAMPLING_RATE, AudioError, audio_info
 from hf_distilhubert.beam_flags import add_beam_flags, take_decoder
 from hf_distilhubert.config import argument_parser
-from hf_distilhubert.errors import UserError
+from hf_distilhubert.errors import UserError, one_line
 from hf_distilhubert.transcriber import Transcriber
 from hf_distilhubert.transcription_files import FORMATS, AudioFile, Results, find_audio
 from hf_distilhubert.transcripts import Character, Transcript, Word
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "distilhubert transcribe
     ) as bar:
         for number, found in enumerate(_transcripts(transcriber, files, text, arguments.batch_size, bar)):
             if isinstance(found, AudioError):
-                tqdm.write(f"skipped: {found}", file=sys.stderr)
+                tqdm.write(f"skipped: {one_line(found)}", file=sys.stderr)
                 continue
             done.append(found)
             _print(results.write(number, found))

@@ -179,6 +179,7 @@ def test_a_step_without_a_finite_loss_is_left_out_and_too_many_stop_the_run(tmp_
         ({"max_samples": 100}, "a frame needs 400"),
         ({"seed": -1}, "seed is -1"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
+        ({"freeze_feature_encoder": True, "initial": "random"}, "would keep a random front end"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_before_anything_is_loaded(tmp_path, changes, said):

@@ -14,6 +14,7 @@ from transformers import HubertConfig, HubertForCTC, pipeline
 
 from hf_distilhubert import Transcriber, UserError
 from hf_distilhubert.audio import AudioError, audio_info, read_audio
+from hf_distilhubert.transcribe import main
 from hf_distilhubert.transcripts import Character, Transcript, group_words
 
 SPEECH = Path(os.environ.get("SPEECH_DIR", ROOT.parent / "shared" / "speech"))
@@ -152,3 +153,24 @@ def test_the_words_are_those_of_the_text(recogniser, waveforms):
         for word, other in zip(transcript.words, alone.words, strict=True):
             assert (word.text, word.start, word.end) == (other.text, other.start, other.end)
             assert word.confidence == pytest.approx(other.confidence, abs=1e-3)
+
+
+def test_names_that_are_no_text_or_too_long_are_skipped_and_the_others_go_on(tmp_path, capsys):
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    soundfile.write(folder / "good.wav", np.random.default_rng(0).uniform(-0.1, 0.1, 8_000), 16_000)
+    (folder / "odd.wav").write_bytes((folder / "good.wav").read_bytes())
+    (folder / "odd.wav").rename(os.fsdecode(os.fsencode(folder) + b"/odd\xff.wav"))
+    with pytest.raises(UserError, match="2 of 3 files"):
+        main(
+            [
+                "--model",
+                str(save_recogniser(tmp_path / "recogniser", **LARGE)),
+                str(folder),
+                "x" * 300 + ".wav",
+            ]
+        )
+    said = capsys.readouterr()
+    assert str(folder / "good.wav") in said.out
+    assert "cannot be decoded" in said.err
+    assert "no name of a file" in said.err
