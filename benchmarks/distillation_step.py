@@ -8,13 +8,12 @@ targets (float16) are read from files and collated in it, which the other steps 
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from benchmarks.turns import medians, timed
 from hf_distilhubert.config import argument_parser
 from hf_distilhubert.errors import run_command
 
@@ -142,18 +141,6 @@ def make_steps(clips: list[Any], folder: Path) -> dict[str, Step]:
     return steps
 
 
-def measure(steps: dict[str, Step], rounds: int) -> dict[str, float]:
-    """Median seconds of every step; they take turns, after a round that warms up."""
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for number in range(rounds + 1):
-        for name, step in steps.items():
-            started = time.perf_counter()
-            step()
-            if number:
-                times[name].append(time.perf_counter() - started)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
 def main() -> None:
     """Read the command line, measure, and print the medians and their ratios."""
     parser = argument_parser("python -m benchmarks.distillation_step", __doc__.splitlines()[0], EXAMPLES)
@@ -171,9 +158,10 @@ def main() -> None:
     torch.manual_seed(0)
     with TemporaryDirectory() as sound, TemporaryDirectory() as targets:
         clips = noise(Path(sound), arguments.clips, arguments.seconds)
-        medians = measure(make_steps(clips, Path(targets)), arguments.rounds)
-    peer, *_ = medians.values()
-    for name, median in medians.items():
+        steps = make_steps(clips, Path(targets))
+        found = medians({name: timed(step) for name, step in steps.items()}, arguments.rounds)
+    peer, *_ = found.values()
+    for name, median in found.items():
         print(f"{name:28} {median:6.2f} s a step, {peer / median:.2f}x", flush=True)
 
 

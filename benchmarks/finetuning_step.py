@@ -9,13 +9,13 @@ is the same training through our Trainer and through a plain loop of the same st
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.turns import Turn, medians
 from hf_distilhubert.config import argument_parser
 from hf_distilhubert.errors import run_command
 
@@ -24,7 +24,6 @@ EXAMPLES = """\
   python -m benchmarks.finetuning_step --clips 8 --seconds 10 --threads 2
 """
 STEPS = 3  # of one turn
-Turn = Callable[[], float]
 
 
 def student(frozen: bool) -> Any:
@@ -128,17 +127,6 @@ def noise(clips: int, seconds: float) -> dict[str, Any]:
     labels = torch.randint(3, 32, (clips, max(1, int(4 * seconds))), generator=generator)
     mask = torch.ones(values.shape, dtype=torch.int64)
     return {"input_values": values, "attention_mask": mask, "labels": labels}
-
-
-def medians(turns: Mapping[str, Turn], rounds: int) -> dict[str, float]:
-    """Seconds of one step of each, all taking turns; the first round warms up."""
-    times: dict[str, list[float]] = {name: [] for name in turns}
-    for number in range(rounds + 1):
-        for name, turn in turns.items():
-            seconds = turn()
-            if number:
-                times[name].append(seconds)
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def main() -> None:

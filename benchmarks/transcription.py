@@ -8,14 +8,13 @@ layer norm front end.
 
 from __future__ import annotations
 
-import statistics
 import string
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.turns import medians, timed
 from hf_distilhubert.config import argument_parser
 from hf_distilhubert.errors import run_command
 
@@ -51,13 +50,14 @@ def main() -> None:
     def stock(batch_size: int = 8) -> list[str]:
         return [found["text"] for found in recognise([w.copy() for w in waveforms], batch_size=batch_size)]
 
-    texts, seconds = alternate(
-        {"pipeline": stock, "ours": lambda: transcriber.transcribe_waveforms(waveforms)}, arguments.rounds
-    )
+    ways: dict[str, Callable[[], list[str]]] = {
+        "pipeline": stock,
+        "ours": lambda: transcriber.transcribe_waveforms(waveforms),
+    }
+    first, second = medians({name: timed(way) for name, way in ways.items()}, arguments.rounds).values()
     audio = sum(map(len, waveforms)) / 16_000
     right = stock(batch_size=1)
-    equal = {n: sum(map(str.__eq__, found, right)) for n, found in texts.items()}
-    first, second = (statistics.median(seconds[name]) for name in ("pipeline", "ours"))
+    equal = {name: sum(map(str.__eq__, way(), right)) for name, way in ways.items()}
     shortest, longest = min(map(len, waveforms)) / 16_000, max(map(len, waveforms)) / 16_000
     print(
         f"{len(waveforms)} clips of {shortest:.1f} to {longest:.1f} s, {audio:.0f} s of speech, "
@@ -65,22 +65,6 @@ def main() -> None:
         f"median of {arguments.rounds}: pipeline {first:.2f} s, ours {second:.2f} s; "
         f"ratio {first / second:.2f}; texts right: pipeline {equal['pipeline']}, ours {equal['ours']}"
     )
-
-
-def alternate(
-    ways: dict[str, Callable[[], list[str]]], rounds: int
-) -> tuple[dict[str, list[str]], dict[str, list[float]]]:
-    """Run every way in turns, after one round that does not count; what each gives, and its seconds."""
-    texts = {name: way() for name, way in ways.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(rounds):
-        for name, way in ways.items():
-            started = time.perf_counter()
-            way()
-            seconds[name].append(time.perf_counter() - started)
-        times: Sequence[str] = [f"{name} {taken[-1]:.2f} s" for name, taken in seconds.items()]
-        print(f"round {number + 1}: {', '.join(times)}", flush=True)
-    return texts, seconds
 
 
 def random_recogniser(folder: Path) -> Path:

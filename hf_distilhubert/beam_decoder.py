@@ -14,7 +14,7 @@ from hf_distilhubert.beam_search import BeamSearch, BeamSettings
 from hf_distilhubert.ctc_decoding import Decoded, LogProbabilities, Span
 from hf_distilhubert.errors import UserError
 from hf_distilhubert.language_model import SPACE, read_language_model
-from hf_distilhubert.tokens import tokens_of
+from hf_distilhubert.tokens import special_tokens, tokens_of
 
 HOT_WORD_BONUS = 5.0
 
@@ -33,14 +33,14 @@ class BeamDecoder:
     """
 
     def __init__(self, tokenizer: Any, settings: BeamSettings) -> None:
-        blank, space = tokenizer.pad_token_id, tokenizer.word_delimiter_token_id
-        silent = {tokenizer.unk_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id, blank}
-        tokens = [token.lower() if tokenizer.do_lower_case else token for token in tokens_of(tokenizer)]
-        written = ["" if number in silent else token for number, token in enumerate(tokens)]
-        written[space] = " "
+        silent = special_tokens(tokenizer)
+        written = ["" if token in silent else token for token in tokens_of(tokenizer)]
+        if tokenizer.do_lower_case:
+            written = [token.lower() for token in written]
+        written[tokenizer.word_delimiter_token_id] = " "
         _refuse_others(set("".join(written)), settings)
         self._numbers = {token: number for number, token in enumerate(written) if token}
-        self._search = BeamSearch(written, blank, settings)
+        self._search = BeamSearch(written, tokenizer.pad_token_id, settings)
 
     def __call__(self, blocks: Iterable[LogProbabilities]) -> Decoded:
         """Decode the log-probabilities of one clip; they are kept in float16 until it ends."""

@@ -11,6 +11,7 @@ from hf_distilhubert.audio import (
     MIN_SAMPLES,
     SAMPLING_RATE,
     AudioError,
+    Source,
     Waveform,
     audio_info,
     read_audio,
@@ -58,8 +59,12 @@ class Clip:
         Raises:
             AudioError: the file gives no usable sound.
         """
-        source = self.audio.encoded() if isinstance(self.audio, HubAudio) else self.audio
-        return read_audio(source)
+        return read_audio(source_of(self.audio))
+
+
+def source_of(audio: Path | HubAudio | bytes) -> Source:
+    """The file of a clip: its path or its bytes, which may have to be fetched."""
+    return audio.encoded() if isinstance(audio, HubAudio) else audio
 
 
 @dataclass(frozen=True)
@@ -208,9 +213,8 @@ def _clip(row: Row, *, need_text: bool) -> Clip | Skipped:
         return Skipped(row.clip_id, f"no transcript; it belongs in a column {' or '.join(TEXT_COLUMNS)}")
     if need_text and not str(row.text).strip():
         return Skipped(row.clip_id, "its transcript is empty")
-    source = row.audio.encoded() if isinstance(row.audio, HubAudio) else row.audio
     try:
-        info = audio_info(source)
+        info = audio_info(source_of(row.audio))
     except AudioError as error:
         return Skipped(row.clip_id, str(error))
     if info.num_samples < MIN_SAMPLES:

@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hf_distilhubert.hub_data import HubAudio
-from hf_distilhubert.speech_data import Clip
+from hf_distilhubert.speech_data import Clip, source_of
 
 SHARD = "targets-"
 PROBE = 4_096  # bytes at the beginning and in the middle of a file that tell it from another of its length
@@ -60,7 +59,7 @@ def _key(clip_id: str) -> int:
 
 def identity(clip: Clip) -> str:
     """What tells a clip from others, also from another one of its name, without decoding it."""
-    source = clip.audio.encoded() if isinstance(clip.audio, HubAudio) else clip.audio
+    source = source_of(clip.audio)
     with BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file:
         length = file.seek(0, 2)
         crc32 = 0

@@ -15,7 +15,9 @@ def tokens_of(tokenizer: Any) -> list[str]:
 def characters_of(tokenizer: Any) -> set[str]:
     """The characters that a tokenizer can write, the space among them; some may be several in one token."""
     delimiter = tokenizer.word_delimiter_token
-    return {" " if token == delimiter else token for token in tokens_of(tokenizer)} - _special(tokenizer)
+    return {" " if token == delimiter else token for token in tokens_of(tokenizer)} - special_tokens(
+        tokenizer
+    )
 
 
 def split_text(text: str, units: Iterable[str] = ()) -> list[str]:
@@ -28,7 +30,7 @@ def pieces_of(tokenizer: Any, text: str) -> list[str]:
     """Cut a text into what has a token each, or would need one."""
     text = text.upper() if tokenizer.do_lower_case else text
     # All tokens of several characters, names such as "<pad>" among them, are "added" to a stock tokenizer.
-    units = set(tokenizer.added_tokens_encoder) - _special(tokenizer) - {tokenizer.word_delimiter_token}
+    units = set(tokenizer.added_tokens_encoder) - special_tokens(tokenizer) - {tokenizer.word_delimiter_token}
     return split_text(text, units)
 
 
@@ -40,7 +42,7 @@ def labels_of(tokenizer: Any, text: str) -> list[int]:
     """
     unknown, delimiter = tokenizer.unk_token_id, tokenizer.word_delimiter_token
     ids = {" ": tokenizer.word_delimiter_token_id}
-    ids |= dict.fromkeys(_special(tokenizer) | ({delimiter} - {" "}), unknown)
+    ids |= dict.fromkeys(special_tokens(tokenizer) | ({delimiter} - {" "}), unknown)
     return [ids.get(piece, tokenizer.encoder.get(piece, unknown)) for piece in pieces_of(tokenizer, text)]
 
 
@@ -73,5 +75,6 @@ def rust_tokenizer(tokenizer: Any) -> dict[str, Any]:
     }
 
 
-def _special(tokenizer: Any) -> set[Any]:
+def special_tokens(tokenizer: Any) -> set[Any]:
+    """Tokens that stand for no character: blank, unknown, beginning and end (None where there is none)."""
     return {tokenizer.pad_token, tokenizer.unk_token, tokenizer.bos_token, tokenizer.eos_token}

@@ -196,3 +196,31 @@ def config(spoken: Path, tmp_path: Path) -> Callable[..., Any]:
     teacher = save_teacher(tmp_path / "teacher", hidden_dropout=0.1, attention_dropout=0.1)
     given = {"teacher": str(teacher), "data": str(spoken), "output_dir": str(tmp_path / "student")}
     return lambda **changes: DistillConfig(**given | SETTINGS | changes)
+
+
+NUMBERS = ["one two", "seven", "Three oh", "two two", "eleven", "one", "seven oh one"]
+
+
+@pytest.fixture(scope="module")
+def layer_norm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random recogniser arranged as HuBERT Large."""
+    return save_recogniser(tmp_path_factory.mktemp("model"), **LARGE)
+
+
+@pytest.fixture(scope="module")
+def numbers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Noise of very uneven lengths; the last clip has no speaker, and the first one no accent."""
+    import numpy as np
+    import soundfile
+
+    folder = tmp_path_factory.mktemp("data")
+    generator = np.random.default_rng(0)
+    lines = ["file_name,transcription,speaker,split,accent"]
+    for index, text in enumerate(NUMBERS):
+        samples = 2_000 + 4_700 * index
+        soundfile.write(folder / f"{index}.wav", 0.1 * generator.standard_normal(samples), 16_000)
+        speaker = f"speaker{index % 2}" if index + 1 < len(NUMBERS) else ""
+        accent = ("north", "south")[index % 2] if index else ""
+        lines.append(f'{index}.wav,"{text}.",{speaker},test,{accent}')
+    (folder / "metadata.csv").write_text("\n".join(lines) + "\n")
+    return folder

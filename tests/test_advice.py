@@ -6,7 +6,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import save_recogniser
 from tqdm import tqdm
 
 import finetune.train
@@ -78,22 +77,3 @@ def test_every_recipe_is_taken_and_flags_go_over_it(
     finetune.train.main()
     ((config, arguments),) = taken
     assert (config.data, arguments.learning_rate, config.model) == ("speech", 7e-4, "ntu-spml/distilhubert")
-
-
-def test_padding_never_matters_in_training_and_evaluation(tmp_path: Path, spoken: Path) -> None:
-    import torch
-
-    from finetune.data import ClipDataset, SpeechCollator
-    from finetune.recogniser import load_recogniser
-    from hf_distilhubert.speech_data import load_clips
-
-    folder = save_recogniser(tmp_path / "recogniser", feat_extract_norm="group")
-    clips = load_clips(spoken, "train", need_text=True).clips[:4]
-    recogniser = load_recogniser(str(folder), [str(clip.text) for clip in clips])
-    items = ClipDataset(clips, recogniser.processor.tokenizer)
-    collate = SpeechCollator(do_normalize=True, pad_multiple=3_200)
-    model = recogniser.model.train()
-    with torch.no_grad():
-        together = model(**collate([items[i] for i in range(4)])).loss
-        alone = [model(**collate([items[i]])).loss for i in range(4)]
-    torch.testing.assert_close(together, torch.stack(alone).mean(), rtol=1e-5, atol=1e-5)

@@ -9,27 +9,16 @@ from typing import Any
 
 import pytest
 import soundfile
-from conftest import LARGE, save_recogniser
-from test_score import TEXTS, write_numbers
+from conftest import NUMBERS
 
 from finetune.score import main, score
 from hf_distilhubert.errors import UserError
 from hf_distilhubert.transcriber import Transcriber
 
 
-@pytest.fixture(scope="module")
-def layer_norm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_recogniser(tmp_path_factory.mktemp("model"), **LARGE)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_numbers(tmp_path_factory.mktemp("data"))
-
-
-def heard_as(monkeypatch: pytest.MonkeyPatch, data: Path, texts: list[str]) -> None:
+def heard_as(monkeypatch: pytest.MonkeyPatch, numbers: Path, texts: list[str]) -> None:
     """Let every recogniser write these texts of the clips."""
-    names = {soundfile.info(data / f"{number}.wav").frames: text for number, text in enumerate(texts)}
+    names = {soundfile.info(numbers / f"{number}.wav").frames: text for number, text in enumerate(texts)}
     monkeypatch.setattr(
         Transcriber,
         "transcribe_waveforms",
@@ -38,18 +27,18 @@ def heard_as(monkeypatch: pytest.MonkeyPatch, data: Path, texts: list[str]) -> N
 
 
 def test_two_models_are_compared_on_what_both_have_heard(
-    tmp_path: Path, layer_norm: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    tmp_path: Path, layer_norm: Path, numbers: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    said = [text.lower() for text in TEXTS]
-    heard_as(monkeypatch, data, ["", "", "", *said[3:]])  # 5 of 12 words missing
-    score(str(layer_norm), str(data), output_dir=tmp_path / "other")
+    said = [text.lower() for text in NUMBERS]
+    heard_as(monkeypatch, numbers, ["", "", "", *said[3:]])  # 5 of 12 words missing
+    score(str(layer_norm), str(numbers), output_dir=tmp_path / "other")
     rows = (tmp_path / "other" / "utterances.csv").read_text()
     # The other one has learned another form of one reference.
     (tmp_path / "other" / "utterances.csv").write_text(rows.replace(",eleven,", ",11,"))
-    heard_as(monkeypatch, data, [*said[:6], "seven oh"])
+    heard_as(monkeypatch, numbers, [*said[:6], "seven oh"])
     found = score(
         str(layer_norm),
-        str(data),
+        str(numbers),
         output_dir=tmp_path / "better",
         against=tmp_path / "other" / "results.json",
     ).against
@@ -62,15 +51,15 @@ def test_two_models_are_compared_on_what_both_have_heard(
     figures = json.loads((tmp_path / "better" / "results.json").read_text())["against"]
     assert (figures["p_value"], figures["only_here"]) == (6 / 16, ["4.wav"])
     flags = ["--output_dir", str(tmp_path / "again"), "--against", str(tmp_path / "better")]
-    monkeypatch.setattr(sys, "argv", ["score", "--model", str(layer_norm), "--data", str(data), *flags])
+    monkeypatch.setattr(sys, "argv", ["score", "--model", str(layer_norm), "--data", str(numbers), *flags])
     main()
     assert f"against {layer_norm.name}: WER +0.0 points, p = 1.0000" in capsys.readouterr().out
 
 
-def test_a_score_of_other_speech_cannot_be_compared(tmp_path: Path, layer_norm: Path, data: Path) -> None:
-    score(str(layer_norm), str(data), output_dir=tmp_path / "first")
+def test_a_score_of_other_speech_cannot_be_compared(tmp_path: Path, layer_norm: Path, numbers: Path) -> None:
+    score(str(layer_norm), str(numbers), output_dir=tmp_path / "first")
     manifest = tmp_path / "manifest.csv"
-    manifest.write_text(f"file_name,transcription\n{data / '0.wav'},one\n")
+    manifest.write_text(f"file_name,transcription\n{numbers / '0.wav'},one\n")
     with pytest.raises(UserError, match="no clip with the same reference"):
         score(
             str(layer_norm),
@@ -86,11 +75,11 @@ def test_a_score_of_other_speech_cannot_be_compared(tmp_path: Path, layer_norm: 
     "damage", ["no figures", "no utterances", "cut off", "row cut off", "no JSON", "other keys"]
 )
 def test_a_damaged_score_is_named_before_any_work(
-    tmp_path: Path, layer_norm: Path, data: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+    tmp_path: Path, layer_norm: Path, numbers: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
-    heard_as(monkeypatch, data, TEXTS)
+    heard_as(monkeypatch, numbers, NUMBERS)
     other = tmp_path / "other"
-    score(str(layer_norm), str(data), output_dir=other)
+    score(str(layer_norm), str(numbers), output_dir=other)
     utterances = (other / "utterances.csv").read_text()
     if damage == "no figures":
         (other / "results.json").unlink()
@@ -105,5 +94,5 @@ def test_a_damaged_score_is_named_before_any_work(
     with monkeypatch.context() as patch:
         patch.setattr(Transcriber, "__init__", lambda *_, **__: pytest.fail("work was begun"))
         with pytest.raises(UserError, match="--against") as caught:
-            score(str(layer_norm), str(data), output_dir=tmp_path / "new", against=other)
+            score(str(layer_norm), str(numbers), output_dir=tmp_path / "new", against=other)
     assert "\n" not in str(caught.value)

@@ -7,14 +7,17 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, save_recogniser
 from kinds import BASE, EVERY, difference, padded, tiny_model
 from torch import Tensor, nn
 from transformers import HubertConfig, HubertForCTC, HubertModel
 
+from finetune.data import ClipDataset, SpeechCollator
+from finetune.recogniser import load_recogniser
 from hf_distilhubert import UserError, student_from_teacher
 from hf_distilhubert.audio import num_frames
 from hf_distilhubert.group_norm import convolution_statistics, mask_group_norm
+from hf_distilhubert.speech_data import load_clips
 from hf_distilhubert.teachers import Teacher
 
 LENGTHS, TOTAL = [9_000, 5_203, 400, 3_333], 9_600
@@ -244,3 +247,16 @@ def test_silence_and_a_clip_too_short_for_a_frame_stay_finite():
 def test_a_model_without_such_a_front_end_is_refused():
     with pytest.raises(UserError, match="a Linear has no front end"):
         mask_group_norm(nn.Linear(2, 2))
+
+
+def test_a_batch_has_the_ctc_loss_of_its_clips(tmp_path, spoken):
+    folder = save_recogniser(tmp_path / "recogniser", feat_extract_norm="group")
+    clips = load_clips(spoken, "train", need_text=True).clips[:4]
+    recogniser = load_recogniser(str(folder), [str(clip.text) for clip in clips])
+    items = ClipDataset(clips, recogniser.processor.tokenizer)
+    collate = SpeechCollator(do_normalize=True, pad_multiple=3_200)
+    model = recogniser.model.train()
+    with torch.no_grad():
+        together = model(**collate([items[i] for i in range(4)])).loss
+        alone = [model(**collate([items[i]])).loss for i in range(4)]
+    torch.testing.assert_close(together, torch.stack(alone).mean(), rtol=1e-5, atol=1e-5)

@@ -14,14 +14,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import LARGE, save_recogniser
+from conftest import LARGE, NUMBERS, save_recogniser
 
 from finetune.score import main, score
 from hf_distilhubert.errors import UserError, run_command
 from hf_distilhubert.transcriber import Transcriber
 
 RATE = 16_000
-TEXTS = ["one two", "seven", "Three oh", "two two", "eleven", "one", "seven oh one"]
 
 
 @pytest.fixture(scope="module", params=[{}, LARGE], ids=["group-norm", "layer-norm"])
@@ -29,54 +28,30 @@ def recogniser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     return save_recogniser(tmp_path_factory.mktemp("model"), **request.param)
 
 
-@pytest.fixture(scope="module")
-def layer_norm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_recogniser(tmp_path_factory.mktemp("model"), **LARGE)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_numbers(tmp_path_factory.mktemp("data"))
-
-
-def write_numbers(folder: Path) -> Path:
-    """Noise of very uneven lengths; the last clip has no speaker, and the first one no accent."""
-    generator = np.random.default_rng(0)
-    lines = ["file_name,transcription,speaker,split,accent"]
-    for index, text in enumerate(TEXTS):
-        samples = 2_000 + 4_700 * index
-        soundfile.write(folder / f"{index}.wav", 0.1 * generator.standard_normal(samples), RATE)
-        speaker = f"speaker{index % 2}" if index + 1 < len(TEXTS) else ""
-        accent = ("north", "south")[index % 2] if index else ""
-        lines.append(f'{index}.wav,"{text}.",{speaker},test,{accent}')
-    (folder / "metadata.csv").write_text("\n".join(lines) + "\n")
-    return folder
-
-
 def test_score_in_uneven_batches_equals_one_clip_at_a_time(
-    tmp_path: Path, recogniser: Path, data: Path
+    tmp_path: Path, recogniser: Path, numbers: Path
 ) -> None:
-    together = score(str(recogniser), str(data), output_dir=tmp_path / "together", batch_size=5)
-    alone = score(str(recogniser), str(data), output_dir=tmp_path / "alone", batch_size=1)
+    together = score(str(recogniser), str(numbers), output_dir=tmp_path / "together", batch_size=5)
+    alone = score(str(recogniser), str(numbers), output_dir=tmp_path / "alone", batch_size=1)
     assert [u.hypothesis for u in together.utterances] == [u.hypothesis for u in alone.utterances]
     assert all(utterance.hypothesis for utterance in together.utterances)
     assert (together.wer, together.cer) == (alone.wer, alone.cer)
     transcriber = Transcriber(recogniser)
     for utterance in together.utterances:
-        assert utterance.hypothesis == transcriber.transcribe(data / utterance.clip).text
+        assert utterance.hypothesis == transcriber.transcribe(numbers / utterance.clip).text
 
 
-def test_files_tell_what_was_found(tmp_path: Path, layer_norm: Path, data: Path) -> None:
+def test_files_tell_what_was_found(tmp_path: Path, layer_norm: Path, numbers: Path) -> None:
     own = layer_norm / "results.json"
     own.write_text("{}")
-    result = score(str(layer_norm), str(data))
+    result = score(str(layer_norm), str(numbers))
     assert result.folder == layer_norm / "scores" / "test"
     assert own.read_text() == "{}"
     figures = json.loads((result.folder / "results.json").read_text())
     assert {name: figures[name] for name in ("stage", "model", "data", "split")} == {
         "stage": "score",
         "model": layer_norm.name,
-        "data": data.name,
+        "data": numbers.name,
         "split": "test",
     }
     with (result.folder / "utterances.csv").open(newline="") as file:
@@ -84,11 +59,11 @@ def test_files_tell_what_was_found(tmp_path: Path, layer_norm: Path, data: Path)
     own_columns = ["clip", "speaker", "seconds", "reference", "hypothesis", "errors", "words"]
     kinds = ["substitutions", "deletions", "insertions"]
     assert list(rows[0]) == [*own_columns, *kinds, "character_errors", "characters"]
-    assert [row["reference"] for row in rows] == [text.lower() for text in TEXTS]
+    assert [row["reference"] for row in rows] == [text.lower() for text in NUMBERS]
     references, hypotheses = [row["reference"] for row in rows], [row["hypothesis"] for row in rows]
     assert figures["wer"] == result.wer == jiwer.wer(references, hypotheses)
     assert figures["cer"] == result.cer == jiwer.cer(references, hypotheses)
-    assert figures["utterances"] == len(TEXTS)
+    assert figures["utterances"] == len(NUMBERS)
     assert figures["words"] == sum(int(row["words"]) for row in rows)
     assert sum(figures[kind] for kind in kinds) == sum(int(row["errors"]) for row in rows)
     assert all(figures[kind] == sum(int(row[kind]) for row in rows) for kind in kinds)
@@ -105,7 +80,7 @@ def test_files_tell_what_was_found(tmp_path: Path, layer_norm: Path, data: Path)
 
 
 def test_the_first_batch_is_recognised_once_more_before_the_clock_starts(
-    tmp_path: Path, layer_norm: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, layer_norm: Path, numbers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard: list[int] = []
 
@@ -115,14 +90,14 @@ def test_the_first_batch_is_recognised_once_more_before_the_clock_starts(
         return ["one"] * len(waveforms)
 
     monkeypatch.setattr(Transcriber, "transcribe_waveforms", transcribe)
-    result = score(str(layer_norm), str(data), output_dir=tmp_path / "score", batch_size=2)
-    assert heard == [2, len(TEXTS)]
+    result = score(str(layer_norm), str(numbers), output_dir=tmp_path / "score", batch_size=2)
+    assert heard == [2, len(NUMBERS)]
     assert result.seconds < 0.5
-    assert len(result.utterances) == len(TEXTS)
+    assert len(result.utterances) == len(NUMBERS)
 
 
 def test_clips_are_read_a_few_seconds_at_a_time(
-    tmp_path: Path, layer_norm: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, layer_norm: Path, numbers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pools: list[list[int]] = []
 
@@ -132,15 +107,15 @@ def test_clips_are_read_a_few_seconds_at_a_time(
 
     monkeypatch.setattr(Transcriber, "transcribe_waveforms", transcribe)
     monkeypatch.setattr("finetune.score.SECONDS_AT_ONCE", 25_000 / RATE)
-    result = score(str(layer_norm), str(data), output_dir=tmp_path / "score")
+    result = score(str(layer_norm), str(numbers), output_dir=tmp_path / "score")
     assert pools[1:] == [[30_200], [25_500], [20_800], [16_100], [11_400, 6_700, 2_000]]
-    assert len(result.utterances) == len(TEXTS)
+    assert len(result.utterances) == len(NUMBERS)
 
 
 def test_speakers_lengths_and_columns_are_scored_one_by_one(
-    tmp_path: Path, layer_norm: Path, data: Path
+    tmp_path: Path, layer_norm: Path, numbers: Path
 ) -> None:
-    result = score(str(layer_norm), str(data), output_dir=tmp_path / "score", by=["accent"])
+    result = score(str(layer_norm), str(numbers), output_dir=tmp_path / "score", by=["accent"])
     assert list(result.groups) == ["speaker", "clip length", "accent"]
     assert list(result.groups["speaker"]) == ["(not given)", "speaker0", "speaker1"]
     assert list(result.groups["clip length"]) == ["under 1 s", "1 to 2 s"]
@@ -151,7 +126,7 @@ def test_speakers_lengths_and_columns_are_scored_one_by_one(
         "accent": lambda u, name: (u.columns["accent"] or "(not given)") == name,
     }
     for column, groups in result.groups.items():
-        assert sum(rates.utterances for rates in groups.values()) == len(TEXTS)
+        assert sum(rates.utterances for rates in groups.values()) == len(NUMBERS)
         for name, rates in groups.items():
             own = [u for u in result.utterances if members[column](u, name)]
             references, hypotheses = [u.reference for u in own], [u.hypothesis for u in own]
@@ -165,17 +140,19 @@ def test_speakers_lengths_and_columns_are_scored_one_by_one(
         assert {row["accent"] for row in csv.DictReader(file)} == {"", "north", "south"}
 
 
-def test_a_set_without_speakers_has_no_group_of_nobody(tmp_path: Path, layer_norm: Path, data: Path) -> None:
+def test_a_set_without_speakers_has_no_group_of_nobody(
+    tmp_path: Path, layer_norm: Path, numbers: Path
+) -> None:
     manifest = tmp_path / "manifest.csv"
-    manifest.write_text(f"file_name,transcription\n{data / '0.wav'},one\n{data / '1.wav'},two\n")
+    manifest.write_text(f"file_name,transcription\n{numbers / '0.wav'},one\n{numbers / '1.wav'},two\n")
     result = score(str(layer_norm), str(manifest), split="all", output_dir=tmp_path / "score")
     assert list(result.groups) == ["clip length"]
 
 
 def test_characters_that_cannot_be_written_are_counted_not_hidden(
-    tmp_path: Path, layer_norm: Path, data: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, layer_norm: Path, numbers: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = ["--model", str(layer_norm), "--data", str(data), "--output_dir", str(tmp_path / "score")]
+    flags = ["--model", str(layer_norm), "--data", str(numbers), "--output_dir", str(tmp_path / "score")]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["score", *flags])
         main()
@@ -183,20 +160,20 @@ def test_characters_that_cannot_be_written_are_counted_not_hidden(
     assert figures["unknown_characters"] == {"l": 1}  # of "eleven"
     assert "'l' 1 times" in capsys.readouterr().out
     with (tmp_path / "score" / "utterances.csv").open(newline="") as file:
-        assert [row["reference"] for row in csv.DictReader(file)] == [text.lower() for text in TEXTS]
+        assert [row["reference"] for row in csv.DictReader(file)] == [text.lower() for text in NUMBERS]
 
 
 def test_unreadable_clips_are_left_out_counted_and_listed(
-    tmp_path: Path, layer_norm: Path, data: Path
+    tmp_path: Path, layer_norm: Path, numbers: Path
 ) -> None:
     broken = tmp_path / "broken.flac"
     soundfile.write(broken, np.random.default_rng(1).uniform(-0.1, 0.1, RATE), RATE)
     broken.write_bytes(broken.read_bytes()[:4_000])  # the header promises more
     manifest = tmp_path / "manifest.csv"
-    rows = "".join(f"{data / f'{index}.wav'},{text},test\n" for index, text in enumerate(TEXTS))
+    rows = "".join(f"{numbers / f'{index}.wav'},{text},test\n" for index, text in enumerate(NUMBERS))
     manifest.write_text(f"file_name,transcription,split\n{rows}{broken},one,test\n")
     result = score(str(layer_norm), str(manifest), output_dir=tmp_path / "score")
-    assert (result.skipped, len(result.utterances)) == (1, len(TEXTS))
+    assert (result.skipped, len(result.utterances)) == (1, len(NUMBERS))
     (line,) = (result.folder / "skipped.jsonl").read_text().splitlines()
     assert "broken.flac" in json.loads(line)["clip_id"]
 
@@ -204,12 +181,12 @@ def test_unreadable_clips_are_left_out_counted_and_listed(
 # ----- mistakes -------------------------------------------------------------------------------------------
 
 
-def test_earlier_score_is_replaced_on_request_only(tmp_path: Path, layer_norm: Path, data: Path) -> None:
+def test_earlier_score_is_replaced_on_request_only(tmp_path: Path, layer_norm: Path, numbers: Path) -> None:
     target = tmp_path / "score"
-    score(str(layer_norm), str(data), output_dir=target)
+    score(str(layer_norm), str(numbers), output_dir=target)
     with pytest.raises(UserError, match="--overwrite"):
-        score(str(layer_norm), str(data), output_dir=target)
-    score(str(layer_norm), str(data), output_dir=target, overwrite=True)
+        score(str(layer_norm), str(numbers), output_dir=target)
+    score(str(layer_norm), str(numbers), output_dir=target, overwrite=True)
 
 
 @pytest.mark.parametrize(
@@ -231,9 +208,9 @@ def test_earlier_score_is_replaced_on_request_only(tmp_path: Path, layer_norm: P
     ],
 )
 def test_wrong_flags_are_one_line(
-    layer_norm: Path, data: Path, capsys: pytest.CaptureFixture[str], flags: list[str], said: str
+    layer_norm: Path, numbers: Path, capsys: pytest.CaptureFixture[str], flags: list[str], said: str
 ) -> None:
-    good = ["--model", str(layer_norm), "--data", str(data), "--overwrite"]
+    good = ["--model", str(layer_norm), "--data", str(numbers), "--overwrite"]
     before = sorted(layer_norm.rglob("*"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["score", *good, *flags])
