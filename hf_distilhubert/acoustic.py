@@ -13,12 +13,21 @@ from accelerate import PartialState
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCTC, AutoProcessor
 
-from hf_distilhubert.audio import MIN_SAMPLES, SAMPLING_RATE, AudioError, Waveform, num_frames, too_short
+from hf_distilhubert.audio import (
+    MIN_SAMPLES,
+    SAMPLING_RATE,
+    AudioError,
+    Waveform,
+    normalise,
+    num_frames,
+    too_short,
+)
 from hf_distilhubert.ctc_decoding import LogProbabilities
 from hf_distilhubert.errors import UserError
+from hf_distilhubert.fast_ctc import fast_recogniser
 from hf_distilhubert.group_norm import mask_group_norm
 from hf_distilhubert.loading import load, load_model
-from hf_distilhubert.long_audio import group_norm_as, normalise_as, statistics, windows
+from hf_distilhubert.long_audio import Statistics, group_norm_as, normalise_as, statistics, windows
 
 # A CPU is busy with a few seconds; more samples at once only leave its caches.
 CPU_BATCH_SECONDS = 4.0
@@ -56,6 +65,7 @@ class AcousticModel:
                 "give a folder whose tokenizer belongs to its model"
             )
         mask_group_norm(self.model)
+        self.fast = fast_recogniser(self.model)
         self.stride = prod(config.conv_stride)
         # Margins are whole frames, and so is what lies between them.
         self.margin = round(chunk_seconds * SAMPLING_RATE / 6 / self.stride) * self.stride
@@ -110,15 +120,15 @@ class AcousticModel:
             for _, of_one_length in groupby(batch, key=lambda window: len(window.samples)):
                 group = list(of_one_length)
                 samples = [normalise_as(w.samples, whole) if normalised else w.samples for w in group]
-                with torch.inference_mode(), group_norm_as(self.model, whole, normalised=normalised):
-                    rows = self._log_probabilities(torch.from_numpy(np.stack(samples)))
+                rows = self._windows(samples, whole, normalised=normalised)
                 for window, row in zip(group, rows, strict=True):
                     end = None if window.end is None else window.end // self.stride
                     yield row[window.start // self.stride : end].numpy()
 
     def _batches(self, lengths: list[tuple[int, int]], batch_size: int) -> Iterator[list[int]]:
         """Positions out of `(length, position)`, of similar length, as many at once as are quickest."""
-        most = CPU_BATCH_SECONDS * SAMPLING_RATE if self.model.device.type == "cpu" else float("inf")
+        padded = self.model.device.type == "cpu" and not self.fast
+        most = CPU_BATCH_SECONDS * SAMPLING_RATE if padded else float("inf")
         batch: list[int] = []
         for length, index in sorted(lengths):
             if batch and (len(batch) == batch_size or (len(batch) + 1) * length > most):
@@ -128,7 +138,21 @@ class AcousticModel:
         if batch:
             yield batch
 
+    def _windows(
+        self, samples: Sequence[Waveform], whole: Statistics, *, normalised: bool
+    ) -> Iterable[Tensor]:
+        """Log-probabilities of windows of one length, with the norms of the recording."""
+        if self.fast:
+            with self.fast.as_part_of(whole, normalised=normalised):
+                return self.fast.log_probabilities(samples)
+        with torch.inference_mode(), group_norm_as(self.model, whole, normalised=normalised):
+            return self._log_probabilities(torch.from_numpy(np.stack(samples)))
+
     def _batch(self, waveforms: Sequence[Waveform]) -> list[LogProbabilities]:
+        if self.fast:
+            normalised = self.processor.feature_extractor.do_normalize
+            clips = [normalise(waveform) if normalised else waveform for waveform in waveforms]
+            return [row.numpy() for row in self.fast.log_probabilities(clips)]
         inputs = self.processor(
             list(waveforms),
             sampling_rate=SAMPLING_RATE,

@@ -115,8 +115,7 @@ def normalise_as(waveform: Waveform, whole: Statistics) -> Waveform:
 def group_norm_as(model: nn.Module, whole: Statistics, *, normalised: bool) -> Iterator[None]:
     """Give the front end's group norm, where it has one, the statistics of a recording, not of a window.
 
-    They follow from those of the samples under the kernel, as in `group_norm.convolution_statistics`. The
-    model is to be called without an attention mask meanwhile.
+    The model is to be called without an attention mask meanwhile.
 
     Args:
         model: one that `mask_group_norm` knows.
@@ -130,18 +129,34 @@ def group_norm_as(model: nn.Module, whole: Statistics, *, normalised: bool) -> I
     if not isinstance(norm, nn.GroupNorm):
         yield
         return
-    frame_mean, covariance = whole.frame_mean, whole.frame_covariance
-    if normalised:
-        scale = whole.variance + 1e-7
-        frame_mean, covariance = (frame_mean - whole.mean) / np.sqrt(scale), covariance / scale
-    weight = first.conv.weight[:, 0].double().cpu().numpy()
-    mean = weight @ frame_mean + (0.0 if first.conv.bias is None else first.conv.bias.double().cpu().numpy())
-    variance = np.einsum("ck,kl,cl->c", weight, covariance, weight)
+    mean, variance = channel_statistics(first.conv.weight[:, 0], whole, normalised=normalised)
+    if first.conv.bias is not None:
+        mean = mean + first.conv.bias.detach().double().cpu().numpy()
     first.layer_norm = ChannelNorm(norm, mean, variance)
     try:
         yield
     finally:
         first.layer_norm = norm
+
+
+def channel_statistics(
+    weight: Tensor, whole: Statistics, *, normalised: bool
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Mean and variance over a recording of every channel that a convolution makes of it, `(channel,)` each.
+
+    They follow from those of the samples under the kernel, as in `group_norm.convolution_statistics`.
+
+    Args:
+        weight: `(channel, kernel)`.
+        whole: the statistics of the recording.
+        normalised: whether the convolution is given what `normalise_as` makes of it.
+    """
+    frame_mean, covariance = whole.frame_mean, whole.frame_covariance
+    if normalised:
+        scale = whole.variance + 1e-7
+        frame_mean, covariance = (frame_mean - whole.mean) / np.sqrt(scale), covariance / scale
+    filters = weight.detach().double().cpu().numpy()
+    return filters @ frame_mean, np.einsum("ck,kl,cl->c", filters, covariance, filters)
 
 
 class ChannelNorm(nn.Module):

@@ -1,0 +1,178 @@
+"""The fastest exact way to run a student: a clip in any batch comes out as it does alone.
+
+encoder = FastEncoder.from_pretrained("runs/student")
+output = encoder([waveform, shorter])
+output.last_hidden_state  # (batch, frame, hidden), zeros behind the end of a clip
+output.frame_lengths      # (batch,)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from accelerate import PartialState
+from torch import Tensor
+from transformers import AutoConfig, HubertForCTC, HubertModel
+from transformers.utils.generic import ModelOutput
+
+from hf_distilhubert.audio import MIN_SAMPLES, AudioError, too_short
+from hf_distilhubert.errors import UserError
+from hf_distilhubert.loading import load, load_model
+from hf_distilhubert.processes import computes_in_bf16
+
+DTYPES = ("auto", "float32", "bfloat16", "int8")
+Samples = Tensor | npt.NDArray[np.float32]
+
+
+@dataclass
+class FastEncoderOutput(ModelOutput):
+    """Transformers' names and shapes; what is behind the end of a clip is zero.
+
+    Attributes:
+        last_hidden_state: `(batch, frame, hidden)`.
+        frame_lengths: `(batch,)`, how many frames each clip has.
+        hidden_states: `layers + 1` tensors `(batch, frame, hidden)`, where asked for.
+        logits: `(batch, frame, token)` of a CTC model.
+    """
+
+    last_hidden_state: Tensor | None = None
+    frame_lengths: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    logits: Tensor | None = None
+
+
+class Route(Protocol):
+    """A way to compute the hidden states of clips, each by itself."""
+
+    def __call__(self, clips: Sequence[Tensor]) -> Iterator[tuple[int, list[Tensor]]]:
+        """Position and `layers + 2` tensors `(frame, hidden)` of `(time,)` samples, in any order."""
+        ...
+
+
+class FastEncoder:
+    """A `HubertModel` or `HubertForCTC` for inference only; the model itself stays as it is.
+
+    On a CPU it is computed by matrix products of our own arrangement; on other devices, and where a model has
+    parts that these have no form for, by Transformers with padding kept out of the norms. Either way a clip
+    gives the same in any batch.
+
+    Args:
+        model: the model; students of any size, and teachers.
+        dtype: `float32` (within 1e-5 of the model), `bfloat16`, `int8` (on CPUs), or `auto`: bfloat16 where
+            the hardware computes with it, else float32.
+        device: where to run; None lets Accelerate choose.
+        calibration: a few real clips `(time,)`, for int8.
+
+    Raises:
+        UserError: another architecture or dtype, or int8 without clips or on another device.
+    """
+
+    def __init__(
+        self,
+        model: HubertModel | HubertForCTC,
+        dtype: str = "float32",
+        *,
+        device: str | torch.device | None = None,
+        calibration: Iterable[Samples] | None = None,
+    ) -> None:
+        from hf_distilhubert.routes import choose_route
+
+        if type(model) not in (HubertModel, HubertForCTC):
+            raise UserError(f"a {type(model).__name__} has no fast form; give a HubertModel or HubertForCTC")
+        if dtype not in DTYPES:
+            raise UserError(f"dtype {dtype!r} is unknown; give one of {', '.join(DTYPES)}")
+        if dtype == "auto":
+            dtype = "bfloat16" if computes_in_bf16() else "float32"
+        self.config, self.dtype = model.config, dtype
+        self.device = torch.device(device or PartialState().device)
+        clips = None if calibration is None else [self.clip(samples) for samples in calibration]
+        self.head, self.route = choose_route(model, dtype, self.device, clips)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        dtype: str = "float32",
+        *,
+        device: str | torch.device | None = None,
+        calibration: Iterable[Samples] | None = None,
+    ) -> FastEncoder:
+        """The model of a folder or a repository on the Hub; see the class.
+
+        Raises:
+            UserError: there is no such model, or it is of another architecture.
+        """
+        config = load(AutoConfig, source)
+        if config.model_type != "hubert":
+            raise UserError(f"{source} holds a model of type {config.model_type}; give one of type hubert")
+        recognises = (config.architectures or [""])[0] == "HubertForCTC"
+        model = load_model(HubertForCTC if recognises else HubertModel, source)
+        return cls(model, dtype, device=device, calibration=calibration)
+
+    def __call__(
+        self,
+        input_values: Samples | Sequence[Samples],
+        attention_mask: Tensor | None = None,
+        *,
+        output_hidden_states: bool = False,
+    ) -> FastEncoderOutput:
+        """Hidden states of clips as the model takes them (normalised, if its feature extractor does that).
+
+        Args:
+            input_values: one clip `(time,)`, several of any lengths, or a batch `(batch, time)`.
+            attention_mask: `(batch, time)`, 1 for samples and 0 for padding at the end of a batch.
+            output_hidden_states: whether to give those of all layers.
+
+        Raises:
+            AudioError: a clip is shorter than one frame.
+        """
+        clips = self._clips(input_values, attention_mask)
+        states: list[list[Tensor]] = [[] for _ in clips]
+        for index, found in self.each(clips):
+            states[index] = found if output_hidden_states else found[-1:]
+        last = [found[-1] for found in states]
+        return FastEncoderOutput(
+            last_hidden_state=_padded(last),
+            frame_lengths=torch.tensor([len(frames) for frames in last], device=last[0].device),
+            hidden_states=tuple(map(_padded, zip(*(found[:-1] for found in states), strict=True))) or None,
+            logits=_padded([self.head(frames) for frames in last]) if self.head else None,
+        )
+
+    def each(self, clips: Sequence[Tensor]) -> Iterator[tuple[int, list[Tensor]]]:
+        """Position and hidden states of `(time,)` clips, as they are ready.
+
+        Returns:
+            For each clip `layers + 2` tensors `(frame, hidden)`. The last is `last_hidden_state`: the one
+            before it, or in large models its normalised form.
+        """
+        yield from self.route(clips)
+
+    def _clips(
+        self, input_values: Samples | Sequence[Samples], attention_mask: Tensor | None
+    ) -> list[Tensor]:
+        if isinstance(input_values, (Tensor, np.ndarray)) and input_values.ndim == 1:
+            return [self.clip(input_values)]
+        clips = [self.clip(samples) for samples in input_values]
+        if attention_mask is not None:
+            lengths = torch.as_tensor(attention_mask).sum(-1).tolist()
+            clips = [clip[: int(length)] for clip, length in zip(clips, lengths, strict=True)]
+        if not clips:
+            raise UserError("no clips were given; give at least one")
+        shortest = min(map(len, clips))
+        if shortest < MIN_SAMPLES:
+            raise AudioError(too_short(shortest))
+        return clips
+
+    def clip(self, samples: Samples) -> Tensor:
+        """Samples `(time,)` as the encoder computes with them."""
+        return torch.as_tensor(samples, dtype=torch.float32, device=self.device).contiguous()
+
+
+def _padded(rows: Iterable[Tensor]) -> Tensor:
+    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)

@@ -1,0 +1,148 @@
+"""The two ways in which `FastEncoder` computes: products of our own on CPUs, and Transformers elsewhere."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import HubertForCTC, HubertModel
+
+from hf_distilhubert.audio import SAMPLING_RATE, num_frames
+from hf_distilhubert.errors import UserError
+from hf_distilhubert.fast_front_end import FastFrontEnd
+from hf_distilhubert.fast_transformer import PROJECTION, FastTransformer
+from hf_distilhubert.group_norm import mask_group_norm
+from hf_distilhubert.int8 import Int8Packing, Observer, Range
+from hf_distilhubert.packed import FloatPacking, PackedLinear, Packing
+
+TORCH = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+BATCH_SECONDS = 120.0  # of padded audio at once on an accelerator
+States = Iterator[tuple[int, list[Tensor]]]
+Head = Callable[[Tensor], Tensor]
+
+
+def choose_route(
+    model: HubertModel | HubertForCTC, dtype: str, device: torch.device, clips: Sequence[Tensor] | None
+) -> tuple[Head | None, FastRoute | PlainRoute]:
+    """The head of a CTC model, from `(frame, hidden)` to `(frame, token)`, and the way to its hidden states.
+
+    Raises:
+        UserError: see `FastEncoder`.
+    """
+    recognises = isinstance(model, HubertForCTC)
+    encoder: Any = model.hubert if recognises else model
+    head = (
+        PackedLinear(*(value.to(device).float() for value in model.lm_head.parameters()))
+        if recognises
+        else None
+    )
+    fast = device.type == "cpu" and has_fast_form(encoder)
+    if dtype != "int8":
+        number = TORCH[dtype]
+        return head, FastRoute(encoder, FloatPacking(number)) if fast else PlainRoute(encoder, number, device)
+    if not fast:
+        raise UserError(f"int8 has no form for this model on {device}; give float32 or bfloat16")
+    if not clips:
+        raise UserError("int8 takes the ranges of its numbers from real speech; give clips to calibrate with")
+    return head, FastRoute(encoder, Int8Packing(calibrate(encoder, clips)))
+
+
+def has_fast_form(model: Any) -> bool:
+    """Whether `FastRoute` computes all that the model does."""
+    config = model.config
+    return (
+        config.feat_extract_activation == config.hidden_act == "gelu"
+        and not getattr(config, "conv_pos_batch_norm", False)
+        and getattr(config, "adapter_attn_dim", None) is None
+    )
+
+
+class FastRoute:
+    """One clip after another, or as many at once as torch has threads, each on its own.
+
+    A clip fills a core, and a batch would only cost its padding and the cache.
+
+    Args:
+        encoder: a model that has a fast form.
+        packing: the numbers of its linear layers.
+    """
+
+    def __init__(self, encoder: HubertModel, packing: Packing) -> None:
+        self.transformer = FastTransformer(encoder, packing)
+        feeds = None if self.transformer.feature_norm else PROJECTION
+        self.front_end = FastFrontEnd(encoder.feature_extractor, packing, feeds)
+
+    def __call__(self, clips: Sequence[Tensor]) -> States:
+        """See `Route`."""
+        threads = torch.get_num_threads()
+        if len(clips) < threads or threads == 1:
+            yield from ((index, self.clip(samples)) for index, samples in enumerate(clips))
+            return
+        longest_first = sorted(range(len(clips)), key=lambda index: -len(clips[index]))
+        try:
+            with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                waiting = {pool.submit(self.clip, clips[index]): index for index in longest_first}
+                for done in as_completed(waiting):
+                    yield waiting.pop(done), done.result()
+        finally:
+            # What a thread sets for itself is what threads to come start with.
+            torch.set_num_threads(threads)
+
+    @torch.no_grad()
+    def clip(self, samples: Tensor) -> list[Tensor]:
+        """Hidden states of `(time,)` samples; see `FastTransformer`."""
+        return self.transformer(self.front_end(samples))
+
+
+class PlainRoute:
+    """Transformers' own model, in batches of similar length on an accelerator, with padding masked.
+
+    Args:
+        encoder: the model; a copy is made.
+        dtype: what it computes in.
+        device: where.
+    """
+
+    def __init__(self, encoder: HubertModel, dtype: torch.dtype, device: torch.device) -> None:
+        self.model: Any = copy.deepcopy(encoder).eval().to(device, dtype)
+        mask_group_norm(self.model)
+        # A CPU is busy with one clip, and what is padded to another's length is lost time.
+        self.samples = 0 if device.type == "cpu" else BATCH_SECONDS * SAMPLING_RATE
+
+    def __call__(self, clips: Sequence[Tensor]) -> States:
+        """See `Route`."""
+        batch: list[int] = []
+        for index in sorted(range(len(clips)), key=lambda index: len(clips[index])):
+            if batch and (len(batch) + 1) * len(clips[index]) > self.samples:
+                yield from self._batch(batch, clips)
+                batch = []
+            batch.append(index)
+        if batch:
+            yield from self._batch(batch, clips)
+
+    @torch.no_grad()
+    def _batch(self, batch: Sequence[int], clips: Sequence[Tensor]) -> list[tuple[int, list[Tensor]]]:
+        values = torch.nn.utils.rnn.pad_sequence([clips[index] for index in batch], batch_first=True)
+        lengths = torch.tensor([len(clips[index]) for index in batch], device=values.device)
+        mask = (torch.arange(values.shape[1], device=values.device) < lengths[:, None]).long()
+        output = self.model(values.to(self.model.dtype), attention_mask=mask, output_hidden_states=True)
+        states = [*output.hidden_states, output.last_hidden_state]
+        kernels, strides = self.model.config.conv_kernel, self.model.config.conv_stride
+        found = []
+        for row, index in enumerate(batch):
+            frames = num_frames(len(clips[index]), kernels, strides)
+            found.append((index, [state[row, :frames].float() for state in states]))
+        return found
+
+
+def calibrate(encoder: HubertModel, clips: Sequence[Tensor]) -> dict[str, Range]:
+    """The range of what each linear layer takes, over a few clips `(time,)`."""
+    observer = Observer()
+    observed = FastRoute(encoder, observer)
+    for samples in clips:
+        observed.clip(samples)
+    return observer.ranges()
