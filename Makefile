@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-CODE := hf_distilhubert conversion finetune model_card demo benchmarks docs tests
+CODE := hf_distilhubert conversion finetune model_card demo benchmarks docs notebooks tests
 export TOKENIZERS_PARALLELISM := false
 
 .PHONY: demo test lint format bench clean

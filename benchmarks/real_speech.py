@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_distilhubert.audio import SAMPLING_RATE
 from hf_distilhubert.config import argument_parser
 from hf_distilhubert.errors import UserError, run_command
 from hf_distilhubert.provenance import write_json
@@ -83,17 +85,33 @@ def students(several: tuple[int, ...]) -> list[Student]:
     ]
 
 
-def write_manifest(path: Path, speech: Path, limit: int | None) -> Path:
-    """List the training and validation clips of all sets, at most `limit` of each."""
+def write_manifest(
+    path: Path,
+    speech: Path,
+    limit: int | None = None,
+    *,
+    sets: Sequence[str] = SETS,
+    longest: float = math.inf,
+) -> Path:
+    """List the training and validation clips of these sets with their texts.
+
+    Args:
+        path: the manifest.
+        speech: the folder of the sets.
+        limit: take so many of each set and split.
+        sets: their names.
+        longest: leave out longer clips, in seconds.
+    """
     rows = [
-        (clip.audio, split)
-        for name in SETS
+        (clip.audio, clip.text, split)
+        for name in sets
         for split in ("train", "validation")
         for clip in load_clips((speech / name).resolve(), split).clips[:limit]
+        if clip.num_samples <= longest * SAMPLING_RATE
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([("file_name", "split"), *rows])
+        csv.writer(file).writerows([("file_name", "transcription", "split"), *rows])
     return path
 
 

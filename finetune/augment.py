@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hf_distilhubert.audio import SAMPLING_RATE, Waveform
+from hf_distilhubert.audio import SAMPLING_RATE, Waveform, resample
 
 SPEED = (0.85, 1.15)  # pitch moves along, as with another speaker
 GAIN = (-20.0, 6.0)  # dB
@@ -22,9 +22,8 @@ def augment(waveform: Waveform, generator: np.random.Generator) -> Waveform:
     Speed, another microphone, lost moments, silence around, white noise and gain, in this order. The length
     is at least `1 / SPEED[1]` of what it was.
     """
-    speed = generator.uniform(*SPEED)
-    positions = np.arange(int(len(waveform) / speed)) * speed
-    changed = np.interp(positions, np.arange(len(waveform)), waveform).astype(np.float32)
+    # As if recorded at that many times the rate: what would come back as another frequency is filtered out.
+    changed = resample(waveform, generator.uniform(*SPEED), 1.0)
     changed = _lose_moments(_other_microphone(changed, generator), generator)
     longest = int(SILENCE * SAMPLING_RATE)
     changed = np.pad(changed, tuple(generator.integers(0, longest + 1, size=2)))
@@ -35,7 +34,10 @@ def augment(waveform: Waveform, generator: np.random.Generator) -> Waveform:
 
 def _other_microphone(waveform: Waveform, generator: np.random.Generator) -> Waveform:
     """A random equaliser with a few bands missing: what SpecAugment's frequency masks do, on the waveform."""
-    spectrum = np.fft.rfft(waveform)
+    # Padded to 8 to 16 times a power of two: a length with large prime factors takes twenty times as long.
+    block = 1 << max(len(waveform).bit_length() - 4, 0)
+    size = -(-len(waveform) // block) * block
+    spectrum = np.fft.rfft(waveform, size)
     # Evenly spaced on an axis that is fine at low frequencies, as hearing is.
     points = np.linspace(0, 1, EQUALISER_POINTS) ** 2
     band = np.linspace(0, 1, len(spectrum))
@@ -43,7 +45,7 @@ def _other_microphone(waveform: Waveform, generator: np.random.Generator) -> Wav
     for _ in range(generator.integers(GAPS + 1)):
         start = generator.uniform(0, 0.5)
         decibels[(band >= start) & (band < start + generator.uniform(0, LONGEST_GAP))] = -40
-    return np.fft.irfft(spectrum * 10 ** (decibels / 20), len(waveform)).astype(np.float32)
+    return np.fft.irfft(spectrum * 10 ** (decibels / 20), size)[: len(waveform)].astype(np.float32)
 
 
 def _lose_moments(waveform: Waveform, generator: np.random.Generator) -> Waveform:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -102,7 +103,18 @@ def _resumed(asked: str, folder: Path) -> Path | None:
 def _whole(folder: Path) -> list[Path]:
     """The checkpoints in a folder, oldest first, without one that was being written when the run stopped."""
     steps = {path.parent.name.removeprefix("checkpoint-"): path.parent for path in folder.glob(f"*/{STATE}")}
-    return [steps[step] for step in sorted(filter(str.isdigit, steps), key=int)]
+    return [
+        steps[step] for step in sorted(filter(str.isdigit, steps), key=int) if _ended(steps[step] / STATE)
+    ]
+
+
+def _ended(state: Path) -> bool:
+    """Whether the file was written to its end."""
+    try:
+        json.loads(state.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
 
 
 def _remove(folder: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from finetune.augment import SPEED, augment
+from finetune.spec_augment import SpecAugment
 from hf_distilhubert.audio import Waveform, normalise, num_frames, pad
 from hf_distilhubert.speech_data import Clip, Skipped, SpeechData, load_clips, verify_audio
 from hf_distilhubert.text_rules import TextRules
@@ -78,17 +79,24 @@ def drop_too_short(data: SpeechData, tokenizer: Any, config: Any, *, augmented: 
     Raises:
         UserError: too many clips are left out, see `SpeechData.skip`.
     """
-    shortest = 1 / SPEED[1] if augmented else 1.0
     found = []
     for clip in data.clips:
-        frames = num_frames(int(clip.num_samples * shortest), config.conv_kernel, config.conv_stride)
-        needed = frames_needed(labels_of(tokenizer, clip.text or ""))
-        if frames < needed:
-            margin = " after augmentation" if augmented else ""
-            reason = f"{frames} frames{margin}, too short for its text, which needs {needed}"
+        labels = labels_of(tokenizer, clip.text or "")
+        if reason := too_short_for(labels, clip.num_samples, config, augmented=augmented):
             found.append(Skipped(clip.clip_id, reason))
     if found:
         data.skip(found)
+
+
+def too_short_for(labels: Sequence[int], num_samples: int, config: Any, *, augmented: bool) -> str | None:
+    """Why CTC cannot write `labels` on so many samples; None where it can. See `drop_too_short`."""
+    shortest = 1 / SPEED[1] if augmented else 1.0
+    frames = num_frames(int(num_samples * shortest), config.conv_kernel, config.conv_stride)
+    needed = frames_needed(labels)
+    margin = " after augmentation" if augmented else ""
+    return (
+        f"{frames} frames{margin}, too short for its text, which needs {needed}" if frames < needed else None
+    )
 
 
 def frames_needed(labels: Sequence[int]) -> int:
@@ -127,15 +135,22 @@ class ClipDataset(torch.utils.data.Dataset[dict[str, Any]]):
         tokenizer: makes the labels.
         augment_seed: augment with this seed; None serves clips as they are. What comes out depends on the
             seed, the epoch and the clip alone.
+        mask_seed: give each item a `mask_key`, from which `SpecAugment` draws; None for no masks.
         cache: keep decoded sound in memory.
     """
 
     def __init__(
-        self, clips: Sequence[Clip], tokenizer: Any, *, augment_seed: int | None = None, cache: bool = False
+        self,
+        clips: Sequence[Clip],
+        tokenizer: Any,
+        *,
+        augment_seed: int | None = None,
+        mask_seed: int | None = None,
+        cache: bool = False,
     ) -> None:
         self.clips = list(clips)
         self.tokenizer = tokenizer
-        self.augment_seed = augment_seed
+        self.augment_seed, self.mask_seed = augment_seed, mask_seed
         self._cache: dict[int, Waveform] | None = {} if cache else None
         # Shared, so that workers that outlive an epoch see the next one.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
@@ -145,10 +160,13 @@ class ClipDataset(torch.utils.data.Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         labels = labels_of(self.tokenizer, self.clips[index].text or "")
-        return {"input_values": Recording(self, index), "labels": labels}
+        item = {"input_values": Recording(self, index), "labels": labels}
+        if self.mask_seed is not None:
+            item["mask_key"] = (self.mask_seed, int(self._epoch), index)
+        return item
 
     def set_epoch(self, epoch: int) -> None:
-        """Tell which pass this is; it changes the augmentation, nothing else."""
+        """Tell which pass this is; it changes augmentation and masks, nothing else."""
         self._epoch.fill_(epoch)
 
     def waveform(self, index: int) -> Waveform:
@@ -171,13 +189,18 @@ class SpeechCollator:
     Attributes:
         do_normalize: waveforms of zero mean and unit variance (the feature extractor's setting).
         pad_multiple: round lengths up to a multiple of this many samples; few shapes are faster on CPUs.
+        spec_augment: draws masks for items that have a `mask_key`; None for no masks.
     """
 
     do_normalize: bool
     pad_multiple: int
+    spec_augment: SpecAugment | None = None
 
     def __call__(self, items: Iterable[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        """`input_values`, `attention_mask` `(batch, time)`; `labels` `(batch, label)`, padded with -100."""
+        """`input_values`, `attention_mask` `(batch, time)`; `labels` `(batch, label)`, padded with -100.
+
+        With masks, those of `SpecAugment` beside them.
+        """
         items = list(items)
         waveforms = [item["input_values"].read() for item in items]
         if self.do_normalize:
@@ -188,8 +211,12 @@ class SpeechCollator:
             batch_first=True,
             padding_value=-100,
         )
-        return {
+        batch = {
             "input_values": torch.from_numpy(values),
             "attention_mask": torch.from_numpy(mask),
             "labels": labels,
         }
+        if self.spec_augment and "mask_key" in items[0]:
+            keys = [item["mask_key"] for item in items]
+            batch |= self.spec_augment(keys, [len(waveform) for waveform in waveforms], values.shape[1])
+        return batch

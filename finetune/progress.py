@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
@@ -13,23 +13,33 @@ from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCall
 from finetune.recogniser import Recogniser
 from finetune.vocabulary import unknown_characters
 from hf_distilhubert.errors import UserError
+from hf_distilhubert.layer_sum import MODEL_TYPE
 from hf_distilhubert.speech_data import SpeechData
+
+if TYPE_CHECKING:
+    from finetune.streaming import StreamedTraining
 
 TRAINING = ("loss", "learning_rate", "grad_norm", "epoch")
 EVALUATION = ("eval_loss", "eval_wer", "eval_cer")
 
 
-def announce(recogniser: Recogniser, training: SpeechData, evaluation: SpeechData | None) -> None:
+def announce(
+    recogniser: Recogniser, training: SpeechData | StreamedTraining, evaluation: SpeechData | None
+) -> None:
     """Print what is trained on what, and what was left out."""
     tokenizer = recogniser.processor.tokenizer
     head = "new head" if recogniser.new_head else "its own head"
-    speakers = f"{training.num_speakers} speakers, " if training.num_speakers else ""
     print(
-        f"training on {len(training.clips)} clips ({training.hours:.2f} h, {speakers}"
-        f"{len(training.skipped)} left out); {recogniser.model.num_parameters():,} parameters, "
+        f"training on {_amount(training)}; {recogniser.model.num_parameters():,} parameters, "
         f"{len(tokenizer)} tokens, {head}",
         flush=True,
     )
+    if recogniser.model.config.model_type == MODEL_TYPE:
+        print(
+            "its output layer hears a weighted sum of all layers: Transformers alone, its pipeline among it, "
+            "will refuse the folder; this package loads it (import hf_distilhubert.layer_sum)",
+            flush=True,
+        )
     if evaluation:
         unknown = unknown_characters((str(clip.text) for clip in evaluation.clips), tokenizer)
         lacking = f"; the vocabulary lacks {' '.join(unknown)}, which count as errors" if unknown else ""
@@ -37,6 +47,13 @@ def announce(recogniser: Recogniser, training: SpeechData, evaluation: SpeechDat
             f"evaluation on {len(evaluation.clips)} clips ({len(evaluation.skipped)} left out){lacking}",
             flush=True,
         )
+
+
+def _amount(training: SpeechData | StreamedTraining) -> str:
+    if not isinstance(training, SpeechData):
+        return str(training)
+    speakers = f"{training.num_speakers} speakers, " if training.num_speakers else ""
+    return f"{len(training.clips)} clips ({training.hours:.2f} h, {speakers}{len(training.skipped)} left out)"
 
 
 class TrainingLog(TrainerCallback):

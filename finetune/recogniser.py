@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from finetune.vocabulary import build_processor, unknown_characters, unknown_sha
 from hf_distilhubert.ctc import ctc_settings, reset_head
 from hf_distilhubert.errors import UserError, one_line
 from hf_distilhubert.group_norm import mask_group_norm
+from hf_distilhubert.layer_sum import with_layer_sum
 from hf_distilhubert.loading import load, load_model
 from hf_distilhubert.text import change_case
 from hf_distilhubert.text_rules import Normaliser, TextRules, chosen_rules, read_text_rules
@@ -41,13 +42,16 @@ def recogniser_for(config: FinetuneConfig, texts: Sequence[str], rules: TextRule
     """What a run trains, with its front end frozen where the run leaves that alone.
 
     Raises:
-        UserError: see `load_recogniser` and `fresh_recogniser`.
+        UserError: see `load_recogniser` and `fresh_recogniser`, or a model of this kind has no sum of layers.
     """
     alphabet = config.alphabet(rules)
     if config.from_scratch:
-        return fresh_recogniser(config.from_scratch, texts, **alphabet)
-    recogniser = load_recogniser(config.model, texts, new_head=config.new_head, **alphabet)
-    if config.freeze_feature_encoder:
+        recogniser = fresh_recogniser(config.from_scratch, texts, **alphabet)
+    else:
+        recogniser = load_recogniser(config.model, texts, new_head=config.new_head, **alphabet)
+    if config.weighted_layer_sum:
+        recogniser = _summed(recogniser, config.model)
+    if config.freeze_feature_encoder and not config.from_scratch:
         recogniser.model.freeze_feature_encoder()
     return recogniser
 
@@ -185,6 +189,16 @@ def _check_own(source: str, texts: Sequence[str], tokenizer: Any) -> None:
         f"the vocabulary of {source} lacks {share:.0%} of the characters of the transcripts (at most "
         f"{MAX_UNKNOWN_SHARE:.0%} may be unknown), such as {lacking}; {remedy}"
     )
+
+
+def _summed(recogniser: Recogniser, source: str) -> Recogniser:
+    model = with_layer_sum(recogniser.model)
+    if model is not recogniser.model and not recogniser.new_head:
+        raise UserError(
+            f"the output layer of {source} was taught on its last layer, not on a sum of all; give "
+            "--new_head true for a new one, or leave out --weighted_layer_sum"
+        )
+    return _ready(replace(recogniser, model=model))
 
 
 def _ready(recogniser: Recogniser) -> Recogniser:

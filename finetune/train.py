@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stderr
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext, redirect_stderr
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from finetune.result import FinetuneResult, result_folder, save_result
 from finetune.settings import FinetuneConfig
 from hf_distilhubert.config import parse_dataclasses
 from hf_distilhubert.errors import UserError, run_command
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
     from finetune.arguments import CTCTrainingArguments
-    from finetune.recogniser import Recogniser
+    from finetune.streaming import StreamedTraining
     from hf_distilhubert.speech_data import SpeechData
     from hf_distilhubert.text_rules import Normaliser, TextRules
 
@@ -37,33 +35,6 @@ Every field of transformers.TrainingArguments is a flag too: --output_dir (runs/
 --num_train_epochs (10), --learning_rate (3e-4), --per_device_train_batch_size (16), --warmup_steps
 (0.1, a share), --logging_steps (50), --eval_strategy and --save_strategy (no), --seed (0), --bf16
 (where the hardware computes with it), …"""
-
-
-@dataclass(frozen=True)
-class FinetuneResult:
-    """What came out.
-
-    Attributes:
-        folder: where the recogniser lies.
-        steps: optimiser steps.
-        train_clips: clips trained on.
-        train_hours: their duration.
-        skipped: clips left out of them.
-        vocabulary_size: tokens, the blank and the unknown among them.
-        num_parameters: of the model.
-        seconds: wall time of the training, since the checkpoint where it goes on from one.
-        evaluation: `wer` and `cer` on the evaluation split (0.25 = 25 %), None without one.
-    """
-
-    folder: Path
-    steps: int
-    train_clips: int
-    train_hours: float
-    skipped: int
-    vocabulary_size: int
-    num_parameters: int
-    seconds: float
-    evaluation: dict[str, float] | None
 
 
 def train(
@@ -86,12 +57,12 @@ def train(
     from transformers import set_seed
 
     from finetune.checkpoints import checkpoint_folder, fit
-    from finetune.data import drop_too_short, normalise_transcripts, read_split, transcripts
+    from finetune.data import drop_too_short
     from finetune.progress import announce
-    from finetune.recogniser import recogniser_for, rules_for
+    from finetune.recogniser import recogniser_for
     from finetune.text_report import text_report
     from finetune.trainer import make_trainer
-    from hf_distilhubert.speech_data import write_skipped
+    from hf_distilhubert.speech_data import SpeechData, write_skipped
 
     if config.eval_split == "none" and arguments.eval_strategy != "no":
         raise UserError(
@@ -99,24 +70,21 @@ def train(
         )
     with (
         checkpoint_folder(arguments, overwrite=config.overwrite) as (checkpoints, checkpoint),
-        _result_folder(arguments, overwrite=config.overwrite) as folder,
+        result_folder(arguments, overwrite=config.overwrite) as folder,
     ):
         # 1. Clips that can be read, with transcripts in normal form; bars are drawn once.
         with nullcontext() if arguments.process_index == 0 else redirect_stderr(StringIO()):
-            training = read_split(config.data, config.train_split)
-            written = transcripts(training)
-            rules = rules_for(config, normalise)
-            normalise_transcripts(training, rules)
+            training, rules, written, texts = _read_training(config, arguments, normalise, checkpoint)
             evaluation = _load_evaluation(config, arguments, rules)
 
         # 2. A model whose head belongs to the characters of those transcripts.
         set_seed(arguments.seed)
-        texts = transcripts(training)
         recogniser = recogniser_for(config, texts, rules)
         tokenizer = recogniser.processor.tokenizer
         if arguments.process_index == 0:
             print(*text_report(rules, written, texts, recogniser), sep="\n", flush=True)
-        drop_too_short(training, tokenizer, recogniser.model.config, augmented=config.augment)
+        if isinstance(training, SpeechData):
+            drop_too_short(training, tokenizer, recogniser.model.config, augmented=config.augment)
         if arguments.process_index == 0:
             announce(recogniser, training, evaluation)
 
@@ -132,7 +100,7 @@ def train(
         result = FinetuneResult(
             folder=Path(str(arguments.output_dir)),
             steps=trainer.state.global_step,
-            train_clips=len(training.clips),
+            train_clips=len(training.clips) if isinstance(training, SpeechData) else training.num_clips,
             train_hours=training.hours,
             skipped=len(training.skipped),
             vocabulary_size=len(tokenizer),
@@ -141,7 +109,7 @@ def train(
             evaluation=metrics and {"wer": metrics["eval_wer"], "cer": metrics["eval_cer"]},
         )
         if arguments.process_index == 0:
-            _save(folder, config, arguments, recogniser, rules, training, result)
+            save_result(folder, config, arguments, recogniser, rules, training, result)
             write_skipped(folder, [*training.skipped, *(evaluation.skipped if evaluation else ())])
     return result
 
@@ -154,17 +122,24 @@ def _evaluate(trainer: Trainer) -> dict[str, float]:
     return trainer.evaluate()
 
 
-@contextmanager
-def _result_folder(arguments: CTCTrainingArguments, *, overwrite: bool) -> Iterator[Path]:
-    """The new folder for the first process, scratch space for the others."""
-    from hf_distilhubert.folders import new_folder
+def _read_training(
+    config: FinetuneConfig,
+    arguments: CTCTrainingArguments,
+    normalise: Normaliser | None,
+    checkpoint: Path | None,
+) -> tuple[SpeechData | StreamedTraining, TextRules, list[str], list[str]]:
+    """What is learned from, the rules of its texts, its transcripts as they stand and in normal form."""
+    from finetune.data import normalise_transcripts, read_split, transcripts
+    from finetune.recogniser import rules_for
+    from finetune.streaming import open_stream
 
-    if arguments.process_index == 0:
-        with new_folder(str(arguments.output_dir), overwrite=overwrite) as folder:
-            yield folder
-    else:
-        with tempfile.TemporaryDirectory() as scratch:
-            yield Path(scratch)
+    if config.streaming:
+        stream = open_stream(config, arguments, normalise, checkpoint)
+        return stream, stream.rules, stream.written, stream.texts
+    found = read_split(config.data, config.train_split)
+    written, rules = transcripts(found), rules_for(config, normalise)
+    normalise_transcripts(found, rules)
+    return found, rules, written, transcripts(found)
 
 
 def _load_evaluation(
@@ -172,60 +147,19 @@ def _load_evaluation(
 ) -> SpeechData | None:
     """The evaluation split; without one, evaluation is left out unless `--eval_strategy` asks for it."""
     from finetune.data import load_split
+    from finetune.streaming import first_of_split
 
     if config.eval_split == "none":
         return None
     try:
-        return load_split(config.data, config.eval_split, rules)
+        load = first_of_split if config.streaming and config.data.startswith("hub:") else load_split
+        return load(config.data, config.eval_split, rules)
     except UserError as error:
         if arguments.eval_strategy != "no":
             raise
         if arguments.process_index == 0:
             print(f"no evaluation: {error}", flush=True)
         return None
-
-
-def _save(
-    folder: Path,
-    config: FinetuneConfig,
-    arguments: CTCTrainingArguments,
-    recogniser: Recogniser,
-    rules: TextRules,
-    training: SpeechData,
-    result: FinetuneResult,
-) -> None:
-    from finetune.arguments import changed
-    from hf_distilhubert.ctc import save_processor
-    from hf_distilhubert.loading import quiet_transformers
-    from hf_distilhubert.provenance import record, short_name
-    from hf_distilhubert.tokens import tokens_of
-
-    with quiet_transformers():
-        recogniser.model.save_pretrained(folder)
-    save_processor(recogniser.processor, folder, rules)
-    figures: dict[str, Any] = {
-        "data": short_name(config.data),
-        "steps": result.steps,
-        "batch_size": arguments.train_batch_size
-        * arguments.gradient_accumulation_steps
-        * arguments.world_size,
-        "learning_rate": arguments.learning_rate,
-        "seed": arguments.seed,
-        "train_clips": result.train_clips,
-        "train_hours": result.train_hours,
-        "train_speakers": training.num_speakers,
-        "skipped": result.skipped,
-        "seconds": result.seconds,
-        "num_parameters": result.num_parameters,
-        "text": str(rules),
-        "vocabulary_size": result.vocabulary_size,
-        "vocabulary": tokens_of(recogniser.processor.tokenizer),
-    }
-    if result.evaluation:
-        figures["eval"] = result.evaluation
-    # The rules as they were chosen: taken up again, these settings mean the same with any model.
-    settings = asdict(config) | {"text": rules.text, "case": rules.case} | changed(arguments)
-    record(folder, "finetune", settings, figures, source=None if config.from_scratch else config.model)
 
 
 def main() -> None:

@@ -12,6 +12,10 @@ from hf_distilhubert.errors import UserError, run_command
 COMMANDS = {
     "distill": "distil a speech teacher into a small student",
     "transcribe": "turn speech into text with a fine-tuned student",
+    "features": "write hidden states of audio files",
+    "benchmark": "measure how fast, small and exact a model is",
+    "export": "write a model as a file for ONNX Runtime, OpenVINO or a browser",
+    "demo": "open a page that transcribes in the browser",
 }
 
 HELP = "\n".join(

@@ -124,7 +124,7 @@ def feature_extractor(*, do_normalize: bool = False) -> Any:
 
 
 def resample(
-    waveform: npt.NDArray[np.floating[Any]], rate: int, sampling_rate: int = SAMPLING_RATE
+    waveform: npt.NDArray[np.floating[Any]], rate: float, sampling_rate: float = SAMPLING_RATE
 ) -> Waveform:
     """Bring `(time,)` from `rate` to `sampling_rate` (both in Hz) with soxr."""
     if rate == sampling_rate:

@@ -78,15 +78,17 @@ class LocalStream:
         data: a folder or a manifest.
         split: see `load_clips`.
         seed: of the order.
+        need_text: keep the transcripts.
 
     Raises:
-        UserError: nothing there, or no such split.
+        UserError: nothing there, no such split, or no transcripts.
     """
 
-    def __init__(self, data: str, split: str | None, seed: int) -> None:
-        rows = local_rows(Path(data), split)
+    def __init__(self, data: str, split: str | None, seed: int, *, need_text: bool = False) -> None:
+        rows = local_rows(Path(data), split, need_text=need_text)
         self._names = Strings(row.clip_id for row in rows)
         self._places = Strings(str(row.audio) for row in rows)
+        self._texts = Strings(row.text or "" for row in rows) if need_text else None
         self._problems = {number: row.problem for number, row in enumerate(rows) if row.problem}
         self.seed = seed
         self._read = 0
@@ -102,8 +104,14 @@ class LocalStream:
         self._read = state or 0
         for number in order[self._read :].tolist():
             self._read += 1
-            place = Path(self._places[number])
-            yield Row(self._names[number], place, problem=self._problems.get(number))
+            text = None if self._texts is None else self._texts[number]
+            yield Row(
+                self._names[number], Path(self._places[number]), text, problem=self._problems.get(number)
+            )
+
+    def transcripts(self) -> list[str]:
+        """What is said in the rows, in the order of the list."""
+        return [] if self._texts is None else [self._texts[number] for number in range(len(self._texts))]
 
     def state(self) -> int:
         """Where the rows stand."""

@@ -62,10 +62,12 @@ class FastFrontEnd:
 
 
 def _slices(start: int, end: int, size: int | None) -> list[tuple[int, int]]:
-    """Parts of a range, as equal as whole numbers allow, each about `size`."""
-    parts = max(round((end - start) / size), 1) if size else 1
-    edges = [start + (end - start) * part // parts for part in range(parts + 1)]
-    return list(pairwise(edges))
+    """Parts of a range, of `size` but for the last, which is half to one and a half times that.
+
+    For every new number of rows oneDNN makes code first, so there should be few.
+    """
+    size = size or end - start
+    return list(pairwise([*range(start, max(end - size // 2, start + 1), size), end]))
 
 
 class Convolution:

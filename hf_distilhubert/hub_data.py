@@ -78,12 +78,21 @@ class HubStream:
         split: see `load_clips`.
         seed: of the order.
         revision: of the repository; the newest one if it is not given.
+        need_text: refuse a data set without transcripts.
 
     Raises:
         UserError: see `hub_rows`.
     """
 
-    def __init__(self, name: str, split: str | None, seed: int, revision: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        split: str | None,
+        seed: int,
+        revision: str | None = None,
+        *,
+        need_text: bool = False,
+    ) -> None:
         from datasets import load_dataset
         from huggingface_hub import HfApi
 
@@ -93,6 +102,13 @@ class HubStream:
             splits = load_dataset(repository, config, revision=self.revision, streaming=True)
             chosen = _chosen(name, list(splits), self.wanted)
             self._splits = {part: _undecoded(name, splits[part]) for part in chosen}
+        columns = self._splits[chosen[0]].column_names
+        self._text = first_column(columns, TEXT_COLUMNS)
+        if need_text and self._text is None:
+            raise UserError(
+                f"{name}: no transcripts, which belong in a column {' or '.join(TEXT_COLUMNS)}; "
+                f"its columns: {', '.join(columns)}"
+            )
         self._files = [(part, file) for part in chosen for file in range(splits[part].num_shards)]
         self.name, self.seed = name, seed
         self._turn, self._row = 0, 0
@@ -120,25 +136,43 @@ class HubStream:
             with _loading(self.name):
                 for values in self._reading:
                     self._row += 1
-                    yield _streamed_row(f"{part}/{file}/{self._row - 1}", values["audio"])
+                    text = values[self._text] if self._text else None
+                    yield _streamed_row(f"{part}/{file}/{self._row - 1}", values["audio"], text)
             self._row, position = 0, None
+
+    def transcripts(self) -> list[str] | None:
+        """What is said in all rows, read without their sound; None where the files do not allow that.
+
+        Of Parquet files one column can be read alone.
+        """
+        from datasets import load_dataset
+
+        repository, config, _ = _parts_of(self.name, self.wanted)
+        with _loading(self.name):
+            try:
+                splits = load_dataset(
+                    repository, config, revision=self.revision, streaming=True, columns=[self._text]
+                )
+            except (TypeError, ValueError):  # files of another kind have no such setting
+                return None
+            return [row[self._text] or "" for part in self._splits for row in splits[part]]
 
     def state(self) -> list[Any]:
         """Where the rows stand, as plain values."""
         return [self._turn, self._row, self._reading.state_dict()]
 
 
-def _streamed_row(clip_id: str, audio: dict[str, Any] | None) -> Row:
+def _streamed_row(clip_id: str, audio: dict[str, Any] | None, text: str | None) -> Row:
     """A row with the bytes of its file, which may also lie beside the table or within an archive."""
     from datasets.utils.file_utils import xopen
 
     if audio is None:
         return Row(clip_id, None, problem="no audio")
     if audio["bytes"]:
-        return Row(clip_id, audio["bytes"])
+        return Row(clip_id, audio["bytes"], text)
     try:
         with xopen(audio["path"], "rb") as file:
-            return Row(clip_id, file.read())
+            return Row(clip_id, file.read(), text)
     except FileNotFoundError:
         return Row(clip_id, None, problem=f"{audio['path']}: there is no such file")
 

@@ -48,6 +48,8 @@ def load(loader: Any, source: str | Path, **kwargs: Any) -> Any:
     folder = Path(source)
     if not folder.is_dir() and (folder.is_absolute() or str(source).startswith((".", "~"))):
         raise UserError(f"there is no folder {source}; give a folder, or the name of a repository on the Hub")
+    import hf_distilhubert.layer_sum  # noqa: F401 - Transformers then knows recognisers of this type, too
+
     try:
         with quiet_transformers():
             return loader.from_pretrained(str(source), **kwargs)

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any, TypeVar
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 
 from hf_distilhubert.errors import UserError
@@ -22,7 +22,7 @@ from hf_distilhubert.errors import UserError
 Found = TypeVar("Found")
 
 
-def on_main(accelerator: Accelerator, find_out: Callable[[], Found]) -> Found:
+def on_main(accelerator: Accelerator | PartialState, find_out: Callable[[], Found]) -> Found:
     """Ask in the first process alone and tell all; they raise its `UserError` together."""
     answer: list[Any] = [None, None]
     if accelerator.is_main_process:

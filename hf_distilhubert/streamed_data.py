@@ -26,7 +26,7 @@ from hf_distilhubert.speech_data import Clip, Skipped, SpeechData
 from hf_distilhubert.streamed_steps import Batch, Place, Step, StreamedSteps, read_row
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
+    from accelerate import Accelerator, PartialState
 
     from hf_distilhubert.settings import DistillConfig
 
@@ -106,7 +106,13 @@ class StreamedSpeech:
 
 
 def open_speech(
-    accelerator: Accelerator, data: str, split: str, seed: int, record: Mapping[str, Any] | None = None
+    accelerator: Accelerator | PartialState,
+    data: str,
+    split: str,
+    seed: int,
+    record: Mapping[str, Any] | None = None,
+    *,
+    need_text: bool = False,
 ) -> StreamedSpeech:
     """Open a stream in the first process, at its beginning or where a checkpoint was written.
 
@@ -118,9 +124,9 @@ def open_speech(
 
     def describe() -> tuple[str, str | None]:
         if data.startswith("hub:"):
-            stream.append(HubStream(data, split, seed, record["revision"]))
+            stream.append(HubStream(data, split, seed, record["revision"], need_text=need_text))
         else:
-            stream.append(LocalStream(data, split, seed))
+            stream.append(LocalStream(data, split, seed, need_text=need_text))
         return stream[0].fingerprint, getattr(stream[0], "revision", None)
 
     fingerprint, revision = on_main(accelerator, describe)
@@ -141,7 +147,7 @@ def first_clips(data: str, split: str, revision: str | None) -> SpeechData:
         if isinstance(waveform, Skipped):
             found.skipped.append(waveform)
         else:
-            found.clips.append(Clip(row.clip_id, row.audio, len(waveform)))
+            found.clips.append(Clip(row.clip_id, row.audio, len(waveform), row.text))
         if len(found.clips) == HELD_OUT:
             break
     found.check()

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from hf_distilhubert.audio import AudioError, Waveform, crop, read_audio
-from hf_distilhubert.batches import Cut
+from hf_distilhubert.batches import Cut, Numbers
 from hf_distilhubert.errors import UserError
 from hf_distilhubert.manifests import Row
 from hf_distilhubert.speech_data import Skipped, check_share
@@ -50,6 +50,7 @@ class Place:
         stream: the state of the stream there; None at the beginning of an epoch.
         batches: how many of the pool were handed out.
         samples: length of the different clips heard until now.
+        clips: how many those are.
     """
 
     epoch: int = 0
@@ -59,6 +60,7 @@ class Place:
     stream: Any = None
     batches: int = 0
     samples: int = 0
+    clips: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class _Pool:
     """Clips that are sorted together; `place` is where they begin, `ended` says that the epoch ends here."""
 
     place: Place
-    clips: list[Waveform] = field(default_factory=list)
+    clips: list[Any] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     ended: bool = False
@@ -98,7 +100,7 @@ class StreamedSteps(IterableDataset[Step]):
         name: what it is called in complaints.
         cut: how a pool is cut into batches.
         parts: how many batches a step is cut into.
-        collate: makes a batch of waveforms.
+        collate: makes a batch of waveforms, or of what else `read` gives.
         max_samples: longer clips are cropped to this.
         seed: of crops and batches.
         threads: how many clips are decoded at a time.
@@ -112,7 +114,7 @@ class StreamedSteps(IterableDataset[Step]):
         name: str,
         cut: Cut,
         parts: int,
-        collate: Callable[[Sequence[Waveform]], Batch],
+        collate: Callable[[Sequence[Any]], Batch],
         max_samples: int,
         seed: int,
         threads: int,
@@ -136,32 +138,33 @@ class StreamedSteps(IterableDataset[Step]):
         self._rows = self.stream.rows(self.place.epoch, self.place.stream)
         pool = _Pool(replace(self.place, batches=0))
         self._fill(pool, self.pool_size)
-        done, samples = self.place.batches, self.place.samples
+        done, samples, clips = self.place.batches, self.place.samples, self.place.clips
         while True:
             following = self._following(pool)
             batches = self._batches(pool)
             for number in range(1, len(batches) + 1):
-                waveforms, new = batches.popleft()
+                batch, unheard = batches.popleft()
                 if number <= done:
                     continue
-                samples += new
-                self._fill(following, len(waveforms))
-                size = len(waveforms) // self.parts
-                parts = [waveforms[part * size : (part + 1) * size] for part in range(self.parts)]
-                place = replace(pool.place, batches=number, samples=samples)
+                samples, clips = samples + int(unheard.sum()), clips + len(unheard)
+                self._fill(following, len(batch))
+                size = len(batch) // self.parts
+                parts = [batch[part * size : (part + 1) * size] for part in range(self.parts)]
+                place = replace(pool.place, batches=number, samples=samples, clips=clips)
                 yield Step([self.collate(part) for part in parts], place, pool.skipped)
             self._fill(following, self.pool_size)
             pool, done = following, 0
 
-    def _batches(self, pool: _Pool) -> deque[tuple[list[Waveform], int]]:
-        """The batches of a pool, which lets go of its clips; and how many samples are first heard in each."""
+    def _batches(self, pool: _Pool) -> deque[tuple[list[Any], Numbers]]:
+        """The batches of a pool, which lets go of its clips; and the lengths of those first heard in each."""
         generator = np.random.default_rng((self.seed, pool.place.rows, 1))
         lengths = np.array(pool.lengths, np.int64)
         batches = self.cut(np.minimum(lengths, self.max_samples), generator) if pool.lengths else []
         unheard = lengths * (pool.place.epoch == 0)
-        found: deque[tuple[list[Waveform], int]] = deque()
+        found: deque[tuple[list[Any], Numbers]] = deque()
         for clips in batches:
-            found.append(([pool.clips[clip] for clip in clips], int(unheard[np.unique(clips)].sum())))
+            new = unheard[np.unique(clips)]
+            found.append(([pool.clips[clip] for clip in clips], new[new > 0]))
             unheard[clips] = 0
         pool.clips.clear()
         return found
@@ -193,17 +196,29 @@ class StreamedSteps(IterableDataset[Step]):
             rows = list(islice(self._rows, goal - len(pool.clips)))
             pool.ended = len(rows) < goal - len(pool.clips)
             first = pool.place.rows + pool.num_rows
-            for position, found in enumerate(self._threads.map(read_row, rows), start=first):
+            for found in self._threads.map(self.read, rows, range(first, first + len(rows))):
                 if isinstance(found, Skipped):
                     pool.skipped.append(found)
                 else:
-                    generator = np.random.default_rng((self.seed, position))
-                    # A copy: a view would keep all of a long recording in memory.
-                    pool.clips.append(crop(found, self.max_samples, generator).copy())
-                    pool.lengths.append(len(found))
+                    pool.clips.append(found[0])
+                    pool.lengths.append(found[1])
             if pool.ended or (pool.place.rows == 0 and pool.num_rows >= self.pool_size):
                 usable = pool.place.epoch_rows - pool.place.unusable + len(pool.clips)
                 check_share(self.name, usable, pool.place.unusable + len(pool.skipped), pool.skipped[:1])
+
+    def read(self, row: Row, position: int) -> tuple[Any, int] | Skipped:
+        """What is kept of a row until it is collated, and its length in samples; called in threads.
+
+        Args:
+            row: a row.
+            position: how many rows were read before it, in all epochs.
+        """
+        waveform = read_row(row)
+        if isinstance(waveform, Skipped):
+            return waveform
+        generator = np.random.default_rng((self.seed, position))
+        # A copy: a view would keep all of a long recording in memory.
+        return crop(waveform, self.max_samples, generator).copy(), len(waveform)
 
 
 def read_row(row: Row) -> Waveform | Skipped:

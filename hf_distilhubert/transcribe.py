@@ -29,14 +29,21 @@ EXAMPLES = """\
   distilhubert transcribe --model runs/digits --format json "recordings/*.flac" > transcripts.jsonl
   distilhubert transcribe --model runs/digits speech.wav --language_model runs/words.arpa --hot_words zoe:8
   distilhubert transcribe --model runs/digits --format vtt --align said.txt speech.wav
-  cat speech.mp3 | distilhubert transcribe --model runs/digits -"""
+  cat speech.mp3 | distilhubert transcribe --model runs/digits -
+  distilhubert transcribe --model runs/digits --microphone"""
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "distilhubert transcribe") -> list[Transcript]:
-    """Transcribe files from the command line; a file that cannot be read is named, and the others go on."""
+    """Transcribe files from the command line; a file that cannot be read is named, and the others go on.
+
+    What a microphone hears is written down as it is said, and not returned.
+    """
     from tqdm import tqdm
 
     arguments = _parser(prog).parse_args(argv)
+    if arguments.microphone:
+        _hear(arguments)
+        return []
     if arguments.batch_size < 1:
         raise UserError(f"--batch_size {arguments.batch_size}; give a number from 1")
     decoder = take_decoder(vars(arguments))
@@ -60,6 +67,20 @@ def main(argv: Sequence[str] | None = None, prog: str = "distilhubert transcribe
     if len(done) < len(files):
         raise UserError(f"{len(files) - len(done)} of {len(files)} files could not be transcribed")
     return done
+
+
+def _hear(arguments: argparse.Namespace) -> None:
+    """Write down what is said into the microphone."""
+    from hf_distilhubert.microphone import Microphone, write_down
+
+    given = {"--format": arguments.format != "text", "--output": arguments.output, "--align": arguments.align}
+    if others := [flag for flag, value in given.items() if value]:
+        raise UserError(
+            f"--microphone writes plain text to standard output; leave out {' and '.join(others)}"
+        )
+    decoder = take_decoder(vars(arguments))
+    microphone = Microphone()
+    write_down(Transcriber(arguments.model, decoder=decoder), microphone, _print)
 
 
 def _print(text: str) -> None:
@@ -101,9 +122,16 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         default=40.0,
         help="longer audio is heard in overlapping windows of this length (default: 40)",
     )
-    parser.add_argument(
+    sources = parser.add_mutually_exclusive_group(required=True)
+    sources.add_argument(
+        "--microphone",
+        action="store_true",
+        help="write down what is said, as it is said, until Ctrl-C; needs hf-distilhubert[microphone]",
+    )
+    sources.add_argument(
         "audio",
-        nargs="+",
+        nargs="*",
+        default=[],
         help="WAV, FLAC, Ogg, Opus or MP3 of any rate; folders, patterns; - for standard input",
     )
     add_beam_flags(parser)

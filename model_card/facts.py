@@ -53,6 +53,11 @@ class Facts:
         return self.architecture.endswith("ForCTC")
 
     @property
+    def mixes_layers(self) -> bool:
+        """Whether it loads with this package alone (`hf_distilhubert.layer_sum`)."""
+        return self.config.get("model_type") == "hubert-layer-sum"
+
+    @property
     def num_parameters(self) -> int | None:
         """The number of parameters as the last stage, or the scoring, counted it."""
         for entry in [*reversed(self.stages[-1:]), *self.scores.values()]:

@@ -224,3 +224,13 @@ def numbers(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines.append(f'{index}.wav,"{text}.",{speaker},test,{accent}')
     (folder / "metadata.csv").write_text("\n".join(lines) + "\n")
     return folder
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Any]:
+    """A random recogniser, the folder of its export to ONNX, and the report: made once, it takes seconds."""
+    from hf_distilhubert.export import export
+
+    folder = tmp_path_factory.mktemp("exported")
+    model = save_recogniser(folder / "recogniser")
+    return model, folder / "onnx", export(model, folder / "onnx")

@@ -1,7 +1,7 @@
 """A Hub for tests: the files of a folder, served the way that the real client asks for them.
 
 `ROOT/OWNER/NAME/…` is a repository at `main`, `ROOT/OWNER/NAME@REVISION/…` another revision of it;
-`ROOT/datasets/OWNER/NAME/…` is a data set.
+`ROOT/datasets/OWNER/NAME/…` is a data set. What clients send lands there too, see `hub_uploads`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from hub_uploads import Refusal, Uploads, commit_of
+
+TOKEN = "hf_token-of-the-tests"
+JSON = {"Content-Type": "application/json"}
 RESOLVE = re.compile(r"/((?:datasets/)?[^/]+/[^/]+)/resolve/([^/]+)/([^?]+)")
-ABOUT = re.compile(r"/api/(datasets/[^/]+/[^/]+)(?:/(revision|tree|paths-info)/[^/]+(?:/(.+))?)?")
+ABOUT = re.compile(
+    r"/api/(?:models/|(?=datasets/))((?:datasets/)?[^/]+/[^/]+)"
+    r"(?:/(revision|tree|paths-info)/[^/]+(?:/(.+))?)?"
+)
 
 
 class HubServer(ThreadingHTTPServer):
@@ -27,6 +34,7 @@ class HubServer(ThreadingHTTPServer):
 
     Attributes:
         requests: method and path of everything that was asked for.
+        uploads: what clients have sent.
     """
 
     daemon_threads = True
@@ -35,6 +43,7 @@ class HubServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.root = root
         self.requests: list[str] = []
+        self.uploads = Uploads(root)
 
     def __enter__(self) -> HubServer:
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
@@ -44,12 +53,18 @@ class HubServer(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
 
+    @property
+    def address(self) -> str:
+        """Its URL."""
+        return f"http://127.0.0.1:{self.server_port}"
+
     def environment(self, home: Path, *, offline: bool = False) -> dict[str, str]:
         """For a process whose Hub is this one, and whose cache and login lie under `home`."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
         return inherited | {
-            "HF_ENDPOINT": f"http://127.0.0.1:{self.server_port}",
+            "HF_ENDPOINT": self.address,
             "HF_HOME": str(home),
+            "HF_TOKEN": TOKEN,
             "HF_HUB_DISABLE_XET": "1",
             "HF_HUB_OFFLINE": str(int(offline)),
             "NO_PROXY": "127.0.0.1",
@@ -62,29 +77,58 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self.server.requests.append(f"{self.command} {self.path}")
-        match = RESOLVE.fullmatch(self.path)
-        repository, revision, name = map(unquote, match.groups() if match else ("", "", ""))
-        root = self.server.root
-        folder = root / repository
-        if revision not in ("main", _commit(folder)):
-            folder = root / f"{repository}@{revision}"
+        self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if not self._take_in():
+            self._serve()
+
+    do_GET = do_POST = do_PUT = do_HEAD  # noqa: N815 (the names that http.server asks for)
+
+    def _take_in(self) -> bool:
+        """Answer what belongs to an upload."""
+        path, signed = (
+            unquote(urlsplit(self.path).path),
+            self.headers.get("Authorization") == f"Bearer {TOKEN}",
+        )
+        try:
+            found = self.server.uploads.answer(
+                self.command, path, self.body, address=self.server.address, signed=signed
+            )
+            if found is None:
+                return False
+            self._answer(200, JSON, json.dumps(found).encode())
+        except Refusal as refusal:
+            headers = JSON | ({"X-Error-Code": refusal.code} if refusal.code else {})
+            self._answer(refusal.status, headers, json.dumps(refusal.body).encode())
+        return True
+
+    def _serve(self) -> None:
+        """Answer what only reads."""
         if about := ABOUT.fullmatch(urlsplit(self.path).path):
-            self._about(root / about[1], about[2], unquote(about[3] or ""))
-        elif not match or not (root / repository).is_dir():
+            self._about(self.server.root / about[1], about[2], unquote(about[3] or ""))
+        elif file := RESOLVE.fullmatch(self.path):
+            self._resolve(*map(unquote, file.groups()))
+        else:
             self._answer(404, {"X-Error-Code": "RepoNotFound"})
-        elif not folder.is_dir():
+
+    def _resolve(self, repository: str, revision: str, name: str) -> None:
+        """A file of a repository."""
+        folder = self.server.root / repository
+        if not folder.is_dir():
+            self._answer(404, {"X-Error-Code": "RepoNotFound"})
+            return
+        if revision not in ("main", commit_of(folder)):
+            folder = self.server.root / f"{repository}@{revision}"
+        if not folder.is_dir():
             self._answer(404, {"X-Error-Code": "RevisionNotFound"})
         elif not (folder / name).is_file():
-            self._answer(404, {"X-Repo-Commit": _commit(folder), "X-Error-Code": "EntryNotFound"})
+            self._answer(404, {"X-Repo-Commit": commit_of(folder), "X-Error-Code": "EntryNotFound"})
         else:
             content = (folder / name).read_bytes()
             tag = f'"{hashlib.sha256(content).hexdigest()}"'
-            self._answer(200, {"X-Repo-Commit": _commit(folder), "ETag": tag}, content)
-
-    do_GET = do_POST = do_HEAD  # noqa: N815 (the names that http.server asks for)
+            self._answer(200, {"X-Repo-Commit": commit_of(folder), "ETag": tag}, content)
 
     def _about(self, folder: Path, what: str | None, name: str) -> None:
-        """A data set itself, or the files and folders in it."""
+        """A repository itself, or the files and folders in it."""
         if not folder.is_dir():
             self._answer(404, {"X-Error-Code": "RepoNotFound"})
             return
@@ -92,14 +136,14 @@ class _Handler(BaseHTTPRequestHandler):
         if what == "tree":
             below = [path for path in below if path.is_relative_to(folder / name)]
         elif what == "paths-info":
-            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            body = self.body.decode()
             wanted = json.loads(body)["paths"] if body.startswith("{") else parse_qs(body)["paths"]
             below = [path for path in below if path.relative_to(folder).as_posix() in wanted]
         entries = [_entry(folder, path) for path in below]
         files = [{"rfilename": entry["path"]} for entry in entries if entry["type"] == "file"]
-        about = {"id": f"{folder.parent.name}/{folder.name}", "sha": _commit(folder), "siblings": files}
+        about = {"id": f"{folder.parent.name}/{folder.name}", "sha": commit_of(folder), "siblings": files}
         content = json.dumps(entries if what in ("tree", "paths-info") else about).encode()
-        self._answer(200, {"Content-Type": "application/json"}, content)
+        self._answer(200, JSON, content)
 
     def _answer(self, status: int, headers: dict[str, str], content: bytes = b"") -> None:
         if status == 200 and (asked := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))):
@@ -115,10 +159,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Nothing: what was asked for stands in `requests`."""
-
-
-def _commit(folder: Path) -> str:
-    return hashlib.sha1(str(folder).encode(), usedforsecurity=False).hexdigest()
 
 
 def _entry(root: Path, path: Path) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Distillation runs that are stopped from outside: a server that imports once and forks each run.
+"""Training runs that are stopped from outside: a server that imports once and forks each run.
 
 One request a line on standard input, one answer a line on standard output, both JSON. A run reports through
 a pipe what it is doing; once it has reported `event` for the `count`th time, and after `delay` seconds more,
@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-TURNS = {"step": b"s", "save": b"w"}
+TURNS = {"step": b"s", "save": b"w", "evaluation": b"e", "result": b"r"}
 SETTINGS = {
     "target_layers": [2, 4],
     "max_steps": 12,
@@ -54,8 +54,13 @@ def serve() -> None:
         print(json.dumps(attempt(**json.loads(line))), flush=True)
 
 
-def attempt(flags: list[str], output: str, processes: int = 1, stop: dict | None = None) -> dict:
+def attempt(
+    flags: list[str], output: str, processes: int = 1, stop: dict | None = None, stage: str = "distill"
+) -> dict:
     """Run the command once; its exit statuses (negative: the signal), and what it printed."""
+    if stage == "finetune":
+        import finetune.train
+        import finetune.trainer  # noqa: F401 - before the fork
     reader, writer = os.pipe()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -65,7 +70,7 @@ def attempt(flags: list[str], output: str, processes: int = 1, stop: dict | None
         child = os.fork()
         if child == 0:
             os.close(reader)
-            os._exit(run(flags, f"{output}.{rank}", writer, rank, processes, port))
+            os._exit(run(stage, flags, f"{output}.{rank}", writer, rank, processes, port))
         children.append(child)
     os.close(writer)
     if stop:
@@ -88,7 +93,7 @@ def wait_and_stop(
                 os.killpg(children[rank], number)
 
 
-def run(flags: list[str], output: str, writer: int, rank: int, processes: int, port: int) -> int:
+def run(stage: str, flags: list[str], output: str, writer: int, rank: int, processes: int, port: int) -> int:
     """The command in a fork of its own, as `torch.distributed.run` would start it; its exit status."""
     os.setsid()
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -98,20 +103,57 @@ def run(flags: list[str], output: str, writer: int, rank: int, processes: int, p
     if processes > 1:
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    from hf_distilhubert.errors import run_command
+
+    main = {"distill": distillation, "finetune": fine_tuning}[stage](flags, writer, rank)
+    try:
+        run_command(main)
+    except SystemExit as end:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        return int(end.code or 0)
+
+
+def distillation(flags: list[str], writer: int, rank: int):
+    """The command, made to report and to be slow where it is to be stopped."""
     from hf_distilhubert import snapshots, training
     from hf_distilhubert.distill import main
-    from hf_distilhubert.errors import run_command
 
     training._step = reporting(training._step, writer, "step", rank)
     snapshots.Snapshots.save = reporting(snapshots.Snapshots.save, writer, "save", rank)
     snapshots.Snapshots._write_rest = slowly(snapshots.Snapshots._write_rest)
     snapshots.Checkpoints.commit = slowly(snapshots.Checkpoints.commit)
-    try:
-        run_command(lambda: main(flags))
-    except SystemExit as end:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        return int(end.code or 0)
+    return lambda: main(flags)
+
+
+def fine_tuning(flags: list[str], writer: int, rank: int):
+    """The same for fine-tuning."""
+    from transformers import Trainer, TrainerState
+
+    from finetune import train
+
+    Trainer.training_step = reporting(Trainer.training_step, writer, "step", rank)
+    Trainer._save_checkpoint = reporting(Trainer._save_checkpoint, writer, "save", rank)
+    Trainer.evaluate = reporting(Trainer.evaluate, writer, "evaluation", rank)
+    for name in ("save_model", "_save_optimizer_and_scheduler", "_save_rng_state"):
+        setattr(Trainer, name, slowly(getattr(Trainer, name)))
+    TrainerState.save_to_json = in_two_parts(TrainerState.save_to_json)
+    train.save_result = reporting(slowly(train.save_result), writer, "result", rank)
+    sys.argv = ["finetune.train", *flags]
+    return train.main
+
+
+def in_two_parts(save_to_json):
+    """Leave time to be killed in the middle of a file."""
+
+    def torn(state, path):
+        save_to_json(state, path)
+        text = Path(path).read_text()
+        Path(path).write_text(text[: len(text) // 2])
+        time.sleep(0.01)
+        Path(path).write_text(text)
+
+    return torn
 
 
 def reporting(function, writer: int, event: str, rank: int):

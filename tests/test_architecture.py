@@ -98,6 +98,9 @@ def test_importing_the_library_is_quick():
         (LIBRARY, "--help"),
         (LIBRARY, "distill", "--help"),
         (LIBRARY, "transcribe", "--help"),
+        (LIBRARY, "benchmark", "--help"),
+        (LIBRARY, "export", "--help"),
+        (LIBRARY, "demo", "--help"),
         ("conversion.from_s3prl", "--help"),
         ("conversion.to_s3prl", "--help"),
         ("conversion.inspect", "--help"),
@@ -123,5 +126,5 @@ def test_the_wheel_holds_the_library_alone(tmp_path):
 
     (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
     names = zipfile.ZipFile(wheel).namelist()
-    assert f"{LIBRARY}/py.typed" in names
+    assert {f"{LIBRARY}/{name}" for name in ("py.typed", "web/index.html", "web/app.js")} <= set(names)
     assert {name.split("/")[0].split("-")[0] for name in names} == {LIBRARY}

@@ -383,20 +383,21 @@ def test_stopped_run_goes_on_to_the_same_result(
         assert text.replace(str(resumed.folder), str(whole.folder)) == (whole.folder / name).read_text()
 
 
+@pytest.mark.parametrize("torn_state", [None, '{"epoch"'])
 def test_unfinished_checkpoint_is_passed_over(
-    tmp_path: Path, data: Path, scratch_config: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, data: Path, scratch_config: Path, monkeypatch: pytest.MonkeyPatch, torn_state: str | None
 ) -> None:
     config = FinetuneConfig(data=str(data), from_scratch=str(scratch_config))
     unfinished = stopped_run(tmp_path / "run", config, monkeypatch) / "checkpoint-3"
     unfinished.mkdir()
     (unfinished / "model.safetensors").write_bytes(b"torn")
+    if torn_state is not None:
+        (unfinished / "trainer_state.json").write_text(torn_state)
     assert train(config, saving(tmp_path / "run", resume_from_checkpoint="true")).steps == 4
     assert not unfinished.parent.exists()
 
 
-@pytest.mark.parametrize(
-    "damaged", ["model.safetensors", "optimizer.pt", "rng_state.pth", "trainer_state.json"]
-)
+@pytest.mark.parametrize("damaged", ["model.safetensors", "optimizer.pt", "rng_state.pth"])
 def test_damaged_checkpoint_is_one_line_and_stays(
     tmp_path: Path, data: Path, scratch_config: Path, monkeypatch: pytest.MonkeyPatch, damaged: str
 ) -> None:
