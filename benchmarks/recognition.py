@@ -50,15 +50,15 @@ ALL = (*SHORT, "librispeech_mini")
 # after the first stage below, and was 26.7 % after 800 steps with it (`benchmarks.real_speech`).
 LEARNING = {"learning_rate": 1e-3, "logging_steps": 50}
 LONGEST = 9.0  # seconds: short clips are spelled first, and every letter is in those of all sets
-# Stages of the teacher, each from the one before. Recordings are new to it, so its front end learns too: first
-# with words that it can spell, though it has only heard machines say them, then with three sets.
+# Stages of the teacher, each from the one before. Recordings are new to it, so its front end learns too,
+# first with words that it can spell.
 TEACHING = (
     Stage((TAUGHT,), {"max_steps": 150, "per_device_train_batch_size": 32}),
     Stage(SHORT, {"num_train_epochs": 5, "per_device_train_batch_size": 8, "new_head": True}),
     Stage(SHORT, {"num_train_epochs": 6, "per_device_train_batch_size": 8}),
     Stage(ALL, {"num_train_epochs": 6, "per_device_train_batch_size": 4}, LONGEST, front_end=False),
 )
-# Students learn to spell on all sets together: alone, a new head with the long clips of `commands_coffee` wrote
+# Students learn to spell on all sets together: on the long clips of `commands_coffee` alone, a new head wrote
 # next to nothing after 300 steps.
 SPELLING = {"num_train_epochs": 12, "per_device_train_batch_size": 4}
 # Then passes over a set alone, and clips in a step: many steps rather than large ones, on one core.

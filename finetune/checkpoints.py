@@ -6,14 +6,22 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from finetune.arguments import CTCTrainingArguments, changed
+from finetune.settings import FinetuneConfig
 from hf_distilhubert.errors import UserError, one_line
+from hf_distilhubert.resume import refuse_others
 
 STATE = "trainer_state.json"  # what Trainer writes last into a checkpoint
+SETTINGS = "settings.json"  # beside it
+# What may be another when a run goes on: how long it is, how it is cut, watched and saved.
+FREE = ("output_dir", "overwrite", "max_steps", "num_train_epochs", "eval_split", "report_to", "run_name")
+FREE_KINDS = ("logging_", "eval_", "save_", "dataloader_", "per_device_", "gradient_accumulation", "ddp_")
 
 
 @contextmanager
@@ -49,12 +57,31 @@ def checkpoint_folder(arguments: TrainingArguments, *, overwrite: bool) -> Itera
             folder.rmdir()  # Trainer makes it also where nothing is saved; one with checkpoints stays
 
 
-def fit(trainer: Trainer, checkpoint: Path | None) -> None:
+def run_settings(config: FinetuneConfig, arguments: CTCTrainingArguments) -> dict[str, Any]:
+    """All that the weights of a run depend on."""
+    told = asdict(config) | changed(arguments)
+    kept = {
+        name: value for name, value in told.items() if name not in FREE and not name.startswith(FREE_KINDS)
+    }
+    parts = arguments.gradient_accumulation_steps * arguments.world_size
+    return kept | {"clips in a step": arguments.train_batch_size * parts}
+
+
+def fit(trainer: Trainer, checkpoint: Path | None, settings: dict[str, Any]) -> None:
     """Train, going on from a checkpoint where one is given.
 
+    Args:
+        trainer: what trains.
+        checkpoint: what it goes on from.
+        settings: of this run, see `run_settings`.
+
     Raises:
-        UserError: the checkpoint is damaged or that of another model, or a setting cannot work.
+        UserError: the checkpoint is damaged, that of another model or of other settings, or a setting cannot
+            work.
     """
+    if checkpoint is not None and (begun_with := _read_settings(checkpoint)):
+        names = sorted({*begun_with, *settings})
+        refuse_others(checkpoint.parent, begun_with, {name: settings.get(name) for name in names})
     begun = _Begun()
     trainer.add_callback(begun)
     try:
@@ -106,6 +133,13 @@ def _whole(folder: Path) -> list[Path]:
     return [
         steps[step] for step in sorted(filter(str.isdigit, steps), key=int) if _ended(steps[step] / STATE)
     ]
+
+
+def _read_settings(checkpoint: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((checkpoint / SETTINGS).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
 
 
 def _ended(state: Path) -> bool:

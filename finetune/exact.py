@@ -16,7 +16,9 @@ import numpy as np
 from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback
 
+from finetune.checkpoints import SETTINGS
 from hf_distilhubert.batches import ByCount
+from hf_distilhubert.provenance import write_json
 
 
 class LengthOrder(Sampler[int]):
@@ -48,6 +50,7 @@ class ExactTrainer(Trainer):
     """Trainer with an order of clips, and checkpoints, that make a run which goes on an exact one."""
 
     train_dataset: Any
+    settings: dict[str, Any]  # of the run, see `finetune.checkpoints.run_settings`
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         """The order of the clips; other strategies than these two are Trainer's own."""
@@ -76,6 +79,8 @@ class ExactTrainer(Trainer):
         super()._save_rng_state(output_dir)
         window = {"loss": float(self._tr_loss), "logged": self._globalstep_last_logged}
         self._window(output_dir).write_text(json.dumps(window), encoding="utf-8")
+        if self.args.process_index == 0:
+            write_json(Path(output_dir, SETTINGS), self.settings)
         self.accelerator.wait_for_everyone()
 
     def _load_rng_state(self, checkpoint: str | None) -> None:

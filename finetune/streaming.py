@@ -123,6 +123,8 @@ def _check(arguments: CTCTrainingArguments) -> None:
     for name in ("eval_strategy", "save_strategy", "logging_strategy"):
         if getattr(arguments, name) == "epoch":
             raise UserError(f"--{name} epoch: a stream has no length, so no epochs; give steps")
+    if arguments.dataloader_drop_last:
+        raise UserError("--dataloader_drop_last true: a stream's batches are all whole; leave it out")
     if arguments.train_sampling_strategy != "group_by_length":
         raise UserError(
             f"--train_sampling_strategy {arguments.train_sampling_strategy} needs the list of clips, which "

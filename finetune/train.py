@@ -68,6 +68,11 @@ def train(
         raise UserError(
             "--eval_strategy needs clips, and --eval_split none gives none; leave one of them out"
         )
+    if 0 < arguments.max_steps <= config.freeze_encoder_steps:
+        raise UserError(
+            f"--freeze_encoder_steps {config.freeze_encoder_steps} of {arguments.max_steps} steps teach the "
+            "encoder nothing; give fewer"
+        )
     with (
         checkpoint_folder(arguments, overwrite=config.overwrite) as (checkpoints, checkpoint),
         result_folder(arguments, overwrite=config.overwrite) as folder,
@@ -92,7 +97,7 @@ def train(
         log = folder / "log.jsonl"
         trainer = make_trainer(config, arguments, recogniser, training, evaluation, log, checkpoints)
         start = time.perf_counter()
-        fit(trainer, checkpoint)
+        fit(trainer, checkpoint, trainer.settings)
         seconds = time.perf_counter() - start
         metrics = _evaluate(trainer) if evaluation else None
 

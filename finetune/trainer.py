@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Trainer, TrainerCallback
+from transformers import TrainerCallback
 
 from finetune.advice import Advice
 from finetune.arguments import CTCTrainingArguments
+from finetune.checkpoints import run_settings
 from finetune.data import CACHE_HOURS, ClipDataset, SpeechCollator
 from finetune.evaluation import ErrorRates, argmax_tokens
 from finetune.exact import ExactTrainer, LateCheckpoints
@@ -48,7 +49,7 @@ def make_trainer(
     evaluation: SpeechData | None,
     log: Path,
     checkpoints: Path,
-) -> Trainer:
+) -> ExactTrainer:
     """A Trainer with our data, collator and metrics, whose runs can be gone on with exactly.
 
     Args:
@@ -64,13 +65,14 @@ def make_trainer(
         UserError: Trainer refuses its settings.
     """
     model, processor = recogniser.model, recogniser.processor
+    settings = run_settings(config, arguments)
     arguments = copy.copy(arguments)
     arguments.output_dir = str(checkpoints)
     arguments.dataloader_pin_memory = arguments.dataloader_pin_memory and torch.accelerator.is_available()
     collator = SpeechCollator(
         processor.feature_extractor.do_normalize, config.pad_multiple, spec_augment_for(config, model)
     )
-    kind: type[Trainer]
+    kind: type[ExactTrainer]
     clips: ClipDataset | SpokenSteps
     if isinstance(training, StreamedTraining):
         kind, clips = StreamedTrainer, spoken_steps(training, config, arguments, recogniser, collator)
@@ -94,6 +96,7 @@ def make_trainer(
         )
     except (ValueError, RuntimeError, ImportError) as error:
         raise UserError(f"Trainer refuses its settings: {one_line(error, 300)}") from error
+    trainer.settings = settings
     if config.freeze_encoder_steps:
         trainer.add_callback(FreezeEncoder(model.base_model, config.freeze_encoder_steps))
     if config.layer_decay < 1:

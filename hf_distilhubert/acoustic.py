@@ -143,8 +143,7 @@ class AcousticModel:
     ) -> Iterable[Tensor]:
         """Log-probabilities of windows of one length, with the norms of the recording."""
         if self.fast:
-            with self.fast.as_part_of(whole, normalised=normalised):
-                return self.fast.log_probabilities(samples)
+            return self.fast.windows(samples, whole, normalised=normalised)
         with torch.inference_mode(), group_norm_as(self.model, whole, normalised=normalised):
             return self._log_probabilities(torch.from_numpy(np.stack(samples)))
 
@@ -152,7 +151,7 @@ class AcousticModel:
         if self.fast:
             normalised = self.processor.feature_extractor.do_normalize
             clips = [normalise(waveform) if normalised else waveform for waveform in waveforms]
-            return [row.numpy() for row in self.fast.log_probabilities(clips)]
+            return [row.numpy() for row in self.fast.clips(clips)]
         inputs = self.processor(
             list(waveforms),
             sampling_rate=SAMPLING_RATE,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import multiprocessing
 import re
 from collections.abc import Sequence
@@ -36,17 +38,27 @@ def extra_memory(way: Way, threads: int, clip: Waveform, calibration: Sequence[W
 def growth(way: Way, threads: int, clip: Waveform, calibration: Sequence[Waveform]) -> int:
     """What `extra_memory` gives, measured in this process.
 
-    A clip of one frame comes first: what a library loads when it is first used is not the clip's.
+    A clip of one frame comes first: what a library loads when it is first used is not the clip's. What was
+    needed before and is free again (int8 has heard other clips) goes back to the system.
     """
     import torch
 
     torch.set_num_threads(threads)
     run = way.build(threads, calibration)
     run([np.full(MIN_SAMPLES, 0.1, dtype=np.float32)])
+    gc.collect()
+    _give_back()
     CLEAR.write_text(FORGET_PEAK)
     before = _resident("VmRSS")
     run([clip])
     return _resident("VmHWM") - before
+
+
+def _give_back() -> None:
+    """Have the C library return what is free; only GNU's keeps so much that it has a call for that."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _resident(name: str) -> int:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hf_distilhubert.config import argument_parser
 from hf_distilhubert.errors import UserError
+from hf_distilhubert.export import FILES
 
 if TYPE_CHECKING:
     from http.server import ThreadingHTTPServer
 
+T = TypeVar("T")
 PAGE = Path(__file__).with_name("web")
 # tests/browser/ has the same version, and what it needs, with checksums.
 PACKAGE, VERSION = "@huggingface/transformers", "4.3.1"
@@ -23,6 +26,8 @@ LIBRARY = "dist/transformers.min.js"
 RUNTIME = "onnxruntime-web/dist/"
 INSTALL = f"npm install {PACKAGE}@{VERSION}"
 PRECISIONS = {"onnx": "float32", "onnx-int8": "linear layers in 8 bits"}
+# What transformers.js reads beside the graph.
+NEEDED = ("config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json")
 # Kinds of recognisers that can be exported, but that transformers.js does not know.
 UNKNOWN = ("data2vec-audio",)
 EXAMPLES = f"""\
@@ -48,15 +53,17 @@ def open_demo(
     """
     from hf_distilhubert.web_server import Site, open_server
 
-    model = Path(model)
-    settings, folders = asdict(describe(model)), {"model": model}
+    found = describe(Path(model))
+    files = _needed_files(Path(model), found.file)
+    settings: dict[str, Any] = asdict(found)
+    folders: dict[str, Path] = {}
     if transformers_js is None:
         settings |= {"library": f"{CDN}/npm/{PACKAGE}@{VERSION}/{LIBRARY}", "runtime": None}
     else:
         folders["npm"] = _package(Path(transformers_js))
         settings |= {"library": f"/npm/{PACKAGE}/{LIBRARY}", "runtime": f"/npm/{RUNTIME}"}
     texts = {"settings.json": json.dumps(settings).encode()}
-    return open_server(Site(PAGE, folders, texts, _policy(offline=transformers_js is not None)), port)
+    return open_server(Site(PAGE, folders, files, texts, _policy(offline=transformers_js is not None)), port)
 
 
 @dataclass(frozen=True)
@@ -65,12 +72,14 @@ class Exported:
 
     Attributes:
         name: of what was exported.
+        file: its graph, within the folder.
         precision: of its file, in words.
         bytes: of its file.
         stride: samples from one frame to the next.
     """
 
     name: str
+    file: str
     precision: str
     bytes: int
     stride: int
@@ -84,11 +93,15 @@ def describe(model: Path) -> Exported:
     """
     said, kind = (_read(model, file) for file in ("export.json", "config.json"))
     try:
-        file_format, metadata, file = said["format"], said["metadata"], model / said["file"]
+        file_format, metadata = said["format"], said["metadata"]
         found = Exported(
-            said["model"], PRECISIONS.get(file_format, ""), said["bytes"], int(metadata["frame_stride"])
+            _typed(said["model"], str),
+            _typed(said["file"], str),
+            PRECISIONS.get(file_format, ""),
+            _typed(said["bytes"], int),
+            int(_typed(metadata["frame_stride"], str)),
         )
-        problem = _problem(file_format, metadata, kind["model_type"], file)
+        problem = _problem(file_format, metadata, kind["model_type"], found)
     except (LookupError, TypeError, ValueError) as error:
         raise UserError(f"{model} is no whole export ({error!r}); export the model again") from error
     if problem:
@@ -105,11 +118,18 @@ def _read(model: Path, name: str) -> Any:
         raise UserError(
             f"{model} is not exported; distilhubert export --model {model} --output NEW_FOLDER, and give that"
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{model / name} cannot be read ({error}); export the model again") from error
 
 
-def _problem(file_format: str, metadata: Mapping[str, str], kind: str, file: Path) -> str | None:
+def _typed(value: Any, kind: type[T]) -> T:
+    # True would be an int.
+    if type(value) is not kind:
+        raise TypeError(f"{value!r} where {kind.__name__} belongs")
+    return value
+
+
+def _problem(file_format: str, metadata: Mapping[str, str], kind: str, found: Exported) -> str | None:
     """Why a browser cannot run a model."""
     if file_format not in PRECISIONS:
         return f"is for {file_format}, but a browser runs {' or '.join(PRECISIONS)}; export it as that"
@@ -117,7 +137,33 @@ def _problem(file_format: str, metadata: Mapping[str, str], kind: str, file: Pat
         return "has no CTC head, so it writes no text; export a recogniser"
     if kind in UNKNOWN:
         return f"is of type {kind!r}, which transformers.js does not know; give another"
-    return None if file.is_file() else f"lacks {file.name}; export the model again"
+    if found.file != FILES[file_format]:
+        return f"names {found.file!r} in place of {FILES[file_format]}; export the model again"
+    if found.bytes < 1 or found.stride < 1:
+        return f"is said to have {found.bytes} bytes and a stride of {found.stride}; export the model again"
+    return None
+
+
+def _needed_files(model: Path, graph: str) -> dict[str, Path]:
+    """What the page loads of a model, by its address.
+
+    A model in the Hub's cache, `snapshots/COMMIT`, is a folder of links into the `blobs` beside `snapshots`.
+
+    Raises:
+        UserError: a file is missing, or a link to somewhere else.
+    """
+    folder = Path(os.path.realpath(model))
+    roots, files = [folder], {}
+    if folder.parent.name == "snapshots":
+        roots.append(Path(os.path.realpath(folder.parents[1] / "blobs")))
+    for name in (*NEEDED, graph):
+        file = Path(os.path.realpath(folder / name))
+        if not file.is_file():
+            raise UserError(f"{model} lacks {name}; export the model again")
+        if not any(file.is_relative_to(root) for root in roots):
+            raise UserError(f"{model / name} is a link out of the folder; give a folder with the file itself")
+        files[f"model/{name}"] = file
+    return files
 
 
 def _package(folder: Path) -> Path:

@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import AutoConfig, HubertForCTC, HubertModel
 from transformers.utils.generic import ModelOutput
 
-from hf_distilhubert.audio import MIN_SAMPLES, AudioError, too_short
+from hf_distilhubert.audio import AudioError, num_frames, too_short
 from hf_distilhubert.errors import UserError
 from hf_distilhubert.loading import load, load_model
 from hf_distilhubert.processes import computes_in_bf16
@@ -118,7 +118,7 @@ class FastEncoder:
     def __call__(
         self,
         input_values: Samples | Sequence[Samples],
-        attention_mask: Tensor | None = None,
+        attention_mask: Samples | None = None,
         *,
         output_hidden_states: bool = False,
     ) -> FastEncoderOutput:
@@ -131,6 +131,7 @@ class FastEncoder:
 
         Raises:
             AudioError: a clip is shorter than one frame.
+            UserError: there are no clips, or these are none, or the mask does not belong to them.
         """
         clips = self._clips(input_values, attention_mask)
         states: list[list[Tensor]] = [[] for _ in clips]
@@ -154,24 +155,44 @@ class FastEncoder:
         yield from self.route(clips)
 
     def _clips(
-        self, input_values: Samples | Sequence[Samples], attention_mask: Tensor | None
+        self, input_values: Samples | Sequence[Samples], attention_mask: Samples | None
     ) -> list[Tensor]:
         if isinstance(input_values, (Tensor, np.ndarray)) and input_values.ndim == 1:
-            return [self.clip(input_values)]
-        clips = [self.clip(samples) for samples in input_values]
-        if attention_mask is not None:
-            lengths = torch.as_tensor(attention_mask).sum(-1).tolist()
-            clips = [clip[: int(length)] for clip, length in zip(clips, lengths, strict=True)]
-        if not clips:
+            input_values = input_values[None]
+        if not len(input_values):
             raise UserError("no clips were given; give at least one")
-        shortest = min(map(len, clips))
-        if shortest < MIN_SAMPLES:
-            raise AudioError(too_short(shortest))
-        return clips
+        clips = [self.clip(samples) for samples in input_values]
+        return clips if attention_mask is None else self._unpadded(clips, torch.as_tensor(attention_mask))
+
+    def _unpadded(self, clips: list[Tensor], mask: Tensor) -> list[Tensor]:
+        mask = mask[None] if mask.ndim == 1 and len(clips) == 1 else mask
+        if mask.shape != (len(clips), *clips[0].shape) or bool(
+            (mask[:, 1:].bool() & ~mask[:, :-1].bool()).any()
+        ):
+            raise UserError(
+                f"an attention mask of shape {tuple(mask.shape)} does not say where {len(clips)} clips of "
+                f"{len(clips[0])} samples end; give ones for the samples of each and zeros behind them"
+            )
+        return [
+            self.clip(clip[: int(length)]) for clip, length in zip(clips, mask.bool().sum(-1), strict=True)
+        ]
 
     def clip(self, samples: Samples) -> Tensor:
-        """Samples `(time,)` as the encoder computes with them."""
-        return torch.as_tensor(samples, dtype=torch.float32, device=self.device).contiguous()
+        """One clip as the encoder computes with it.
+
+        Raises:
+            AudioError: it is shorter than one frame.
+            UserError: it is no `(time,)` of floating-point numbers.
+        """
+        whole = torch.as_tensor(np.array(samples) if isinstance(samples, np.ndarray) else samples)
+        if whole.ndim != 1 or not whole.is_floating_point():
+            raise UserError(
+                f"a clip of shape {tuple(whole.shape)} and type {whole.dtype}; give (time,) samples of one "
+                "channel as floating-point numbers, as read_audio does"
+            )
+        if num_frames(len(whole), self.config.conv_kernel, self.config.conv_stride) < 1:
+            raise AudioError(too_short(len(whole)))
+        return whole.detach().to(self.device, torch.float32).contiguous()
 
 
 def _padded(rows: Iterable[Tensor]) -> Tensor:

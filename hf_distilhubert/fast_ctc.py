@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -35,25 +34,31 @@ class FastRecogniser:
     """
 
     def __init__(self, encoder: FastEncoder, route: FastRoute) -> None:
-        self.encoder, self.first = encoder, route.front_end.first
+        self.encoder, self.route = encoder, route
 
     @torch.inference_mode()
-    def log_probabilities(self, clips: Sequence[Waveform]) -> list[Tensor]:
+    def clips(self, clips: Sequence[Waveform]) -> list[Tensor]:
         """`(frame, token)` of each `(time,)` clip, which is heard by itself."""
         rows: list[Any] = [None] * len(clips)
         for index, states in self.encoder.each([self.encoder.clip(clip) for clip in clips]):
-            rows[index] = self.encoder.head(states[-1]).log_softmax(-1)  # type: ignore[misc]
+            rows[index] = self._log_probabilities(states)
         return rows
 
-    @contextmanager
-    def as_part_of(self, whole: Statistics, *, normalised: bool) -> Iterator[None]:
-        """Meanwhile clips are windows of a recording: a group norm takes its statistics.
+    @torch.inference_mode()
+    def windows(self, windows: Sequence[Waveform], whole: Statistics, *, normalised: bool) -> list[Tensor]:
+        """`(frame, token)` of windows of a recording: a group norm takes the statistics of the whole.
 
         Args:
+            windows: `(time,)` each.
             whole: the statistics of the recording.
             normalised: whether the windows are what `normalise_as` makes of it.
         """
-        mean, variance = channel_statistics(self.first.weight, whole, normalised=normalised)
-        known = self.first.as_part_of(torch.from_numpy(mean), torch.from_numpy(variance.clip(0)))
-        with nullcontext() if self.first.by_row else known:
-            yield
+        weight = self.route.front_end.first.weight
+        mean, variance = channel_statistics(weight, whole, normalised=normalised)
+        given = torch.from_numpy(mean).float(), torch.from_numpy(variance.clip(0)).float()
+        return [
+            self._log_probabilities(self.route.clip(self.encoder.clip(window), given)) for window in windows
+        ]
+
+    def _log_probabilities(self, states: list[Tensor]) -> Tensor:
+        return self.encoder.head(states[-1]).log_softmax(-1)  # type: ignore[misc]

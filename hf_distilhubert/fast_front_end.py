@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +16,7 @@ from hf_distilhubert.packed import Linear, Norm, PackedLinear, Packing
 # Rows at once. The third layer has an eighth of the first one's rows; up to it they stay in the cache, and
 # what comes behind works on larger pieces.
 EARLY_LAYERS, EARLY_ROWS, ROWS = 3, 256, 512
+ChannelStatistics = tuple[Tensor, Tensor]
 
 
 class FastFrontEnd:
@@ -37,9 +37,15 @@ class FastFrontEnd:
             for layer, name, feeds in zip(others, names, names[1:], strict=False)
         ]
 
-    def __call__(self, samples: Tensor) -> Tensor:
-        """From `(time,)` to `(frame, channel)`."""
-        frames, rows = self.first.of(samples)
+    def __call__(self, samples: Tensor, given: ChannelStatistics | None = None) -> Tensor:
+        """From `(time,)` to `(frame, channel)`.
+
+        Args:
+            samples: the clip.
+            given: what group norm takes for the mean and variance of each channel of the first convolution
+                (without its bias), where the clip is a part of a recording; `(channel,)` each, float32.
+        """
+        frames, rows = self.first.of(samples, given)
         for layer in self.others:
             frames = (frames - layer.kernel) // layer.stride + 1
         return self._rows(len(self.others), rows, 0, frames)
@@ -124,32 +130,21 @@ class FirstLayer:
         self.kernel, self.stride = conv.kernel_size[0], conv.stride[0]
         self.weight = conv.weight.detach()[:, 0].float()
         self.convert, self.norm = convert, layer.layer_norm
-        self.given: tuple[Tensor, Tensor] | None = None
         self.by_row: Linear | None = None
         if isinstance(self.norm, nn.LayerNorm):
             self.by_row = normed(PackedLinear(self.weight, conv.bias), self.norm, convert)
 
-    def of(self, samples: Tensor) -> tuple[int, Callable[[int, int], Tensor]]:
+    def of(
+        self, samples: Tensor, given: ChannelStatistics | None
+    ) -> tuple[int, Callable[[int, int], Tensor]]:
         """How many rows it gives for `(time,)` samples, and what gives those from one to another."""
         count = (len(samples) - self.kernel) // self.stride + 1
         windows = samples.as_strided((count, self.kernel), (self.stride, 1), samples.storage_offset())
-        product = self.by_row or self._folded(samples, count)
+        product = self.by_row or self._folded(samples, count, given)
         return count, lambda start, end: product(windows[start:end])
 
-    @contextmanager
-    def as_part_of(self, mean: Tensor, variance: Tensor) -> Iterator[None]:
-        """Meanwhile clips are parts of a recording whose channels have this mean and variance, `(channel,)`.
-
-        Both are those of the convolution without its bias.
-        """
-        self.given = mean.float(), variance.float()
-        try:
-            yield
-        finally:
-            self.given = None
-
-    def _folded(self, samples: Tensor, count: int) -> Linear:
-        mean, variance = self.given or (
+    def _folded(self, samples: Tensor, count: int, given: ChannelStatistics | None) -> Linear:
+        mean, variance = given or (
             row[0]
             for row in convolution_statistics(samples[None], self.weight, self.stride, torch.tensor([count]))
         )

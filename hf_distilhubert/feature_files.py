@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+import hashlib
+import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 from torch import Tensor
-from transformers import AutoFeatureExtractor
+from transformers import AutoFeatureExtractor, HubertModel
 
-from hf_distilhubert.audio import SAMPLING_RATE, AudioError, Waveform, normalise, read_audio
+from hf_distilhubert.audio import AudioError, Waveform, normalise, num_frames, read_audio
 from hf_distilhubert.encoder import FastEncoder
 from hf_distilhubert.errors import UserError, one_line
-from hf_distilhubert.loading import load
+from hf_distilhubert.features import DTYPES, FeatureSettings
+from hf_distilhubert.loading import load, load_model
 from hf_distilhubert.transcription_files import AudioFile
-
-if TYPE_CHECKING:
-    from hf_distilhubert.features import FeatureSettings
-
-CALIBRATION_CLIPS, CALIBRATION_SECONDS = 16, 15.0
 
 
 class FeatureFiles:
@@ -29,21 +26,41 @@ class FeatureFiles:
 
     Args:
         settings: what is computed.
-        files: all that will come; int8 takes its ranges from the first of them.
+
+    Attributes:
+        sha256: of the model's weights.
 
     Raises:
         UserError: the model cannot be used, or has no such layer.
     """
 
-    def __init__(self, settings: FeatureSettings, files: Sequence[AudioFile]) -> None:
-        self.settings, self.files = settings, files
+    def __init__(self, settings: FeatureSettings) -> None:
+        if settings.dtype not in DTYPES:
+            raise UserError(f"dtype {settings.dtype!r}; give one of {', '.join(DTYPES)}")
+        self.settings = settings
         self.normalise = bool(load(AutoFeatureExtractor, settings.model).do_normalize)
-        clips = list(self._first(files)) if settings.dtype == "int8" else None
-        self.encoder = FastEncoder.from_pretrained(settings.model, settings.dtype, calibration=clips)
+        model = load_model(HubertModel, settings.model)
+        self.sha256 = _sha256(model)
+        self.encoder = FastEncoder(model, settings.dtype)
         layers = self.encoder.config.num_hidden_layers
         if settings.layer is not None and not 0 <= settings.layer <= layers:
             raise UserError(f"--layer {settings.layer}; {settings.model} has 0 to {layers}")
         self.state = -1 if settings.layer is None else settings.layer
+
+    def is_done(self, target: Path, num_samples: int) -> bool:
+        """Whether a file holds the features of so many samples, as far as its number of frames says."""
+        try:
+            if target.suffix == ".npy":
+                frames = len(np.load(target, mmap_mode="r"))
+            else:
+                with safe_open(target, "numpy") as file:
+                    frames = file.get_slice("features").get_shape()[0]
+        except (OSError, ValueError, SafetensorError):
+            return False
+        config = self.encoder.config
+        # A header may be off by a sample where the rate is another.
+        right = num_frames(num_samples, config.conv_kernel, config.conv_stride)
+        return abs(frames - right) <= 1
 
     def __call__(self, work: Sequence[tuple[AudioFile, Path]]) -> list[tuple[int, str | None]]:
         """Write the features of some files; frames of each, and what is wrong with it."""
@@ -62,11 +79,6 @@ class FeatureFiles:
             results.append((len(features), None))
         return results
 
-    def _first(self, files: Sequence[AudioFile]) -> Iterator[Waveform]:
-        for file in files[:CALIBRATION_CLIPS]:
-            with suppress(AudioError):
-                yield self._read(file)[: int(CALIBRATION_SECONDS * SAMPLING_RATE)]
-
     def _read(self, file: AudioFile) -> Waveform:
         waveform = read_audio(file.source)
         return normalise(waveform) if self.normalise else waveform
@@ -74,16 +86,25 @@ class FeatureFiles:
 
 def _write(target: Path, features: Tensor) -> None:
     """Under another name first, so that a file that is there is whole."""
-    partial = target.with_name(f".{target.name}.partial")
+    # A short one, where the name is as long as the file system has it.
+    partial = target.with_name(f".{os.getpid()}.partial")
     array = np.ascontiguousarray(features.cpu().numpy())
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.suffix == ".npy":
-            with partial.open("wb") as file:
+        with partial.open("wb") as file:
+            if target.suffix == ".npy":
                 np.save(file, array)
-        else:
-            save_file({"features": array}, partial)
+            else:
+                file.write(save({"features": array}))
         partial.replace(target)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise UserError(f"cannot write {target}: {one_line(error)}; choose another folder") from error
+
+
+def _sha256(model: HubertModel) -> str:
+    found = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        found.update(name.encode())
+        found.update(tensor.contiguous().numpy().tobytes())
+    return found.hexdigest()

@@ -27,6 +27,7 @@ EXAMPLES = """\
   distilhubert features --model runs/student --layer 1 --format npy --output features "recordings/*.flac"
   distilhubert features --model runs/student --dtype bfloat16 --processes 4 --output features LibriSpeech"""
 FORMATS = ("safetensors", "npy")
+DTYPES = ("float32", "bfloat16", "auto")
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class FeatureSettings:
     Attributes:
         model: folder or Hub repository of a HuBERT model.
         layer: 0 is the input of the first layer; None the model's last hidden state.
-        dtype: see `FastEncoder`.
+        dtype: one of `DTYPES`, see `FastEncoder`.
         format: `safetensors` (a tensor `features`) or `npy`.
     """
 
@@ -67,8 +68,9 @@ def write_features(
 ) -> FeatureResult:
     """Write `(frame, hidden)` float32 for every file, in files named like the audio.
 
-    A folder that was begun with the same settings goes on where it stopped; each file is whole as soon as it
-    is there. `features.json` in it says what they are.
+    A folder that was begun with the same model and settings goes on where it stopped: a file that is there
+    with as many frames as the sound has is left. Each is whole as soon as it is there. `features.json` says
+    what they are.
 
     Args:
         settings: what is computed.
@@ -90,10 +92,9 @@ def write_features(
         )
     files = [(file, Path(output, f"{file.name}.{settings.format}")) for file in find_audio(audio)]
     _check_names(files)
-    here = FeatureFiles(settings, [file for file, _ in files])
-    _claim(Path(output), settings)
-    todo = [(file, target) for file, target in files if not target.exists()]
-    batches, problems = _batches(todo, batch_seconds)
+    here = FeatureFiles(settings)
+    _claim(Path(output), asdict(settings) | {"model": short_name(settings.model), "sha256": here.sha256})
+    batches, found, problems = _batches(here, files, batch_seconds)
     written, frames, seconds = 0, 0, 0.0
     with tqdm(total=sum(length for _, length in batches), unit="s", desc="features", disable=None) as bar:
         for length, results in _run(here, batches, processes):
@@ -102,7 +103,7 @@ def write_features(
             written += sum(not problem for _, problem in results)
             frames += sum(count for count, _ in results)
             seconds += length
-    return FeatureResult(written, len(files) - len(todo), frames, seconds / 3600, problems)
+    return FeatureResult(written, found, frames, seconds / 3600, problems)
 
 
 Work = list[tuple[AudioFile, Path]]
@@ -113,16 +114,14 @@ def _check_names(files: Work) -> None:
     for file, target in files:
         if target in seen:
             raise UserError(
-                f"{seen[target].source!s} and {file.source!s} would both be written to {target}; "
-                "give their common folder"
+                f"two of the files would be written to {target}; give them apart, to other folders"
             )
         seen[target] = file
 
 
-def _claim(output: Path, settings: FeatureSettings) -> None:
+def _claim(output: Path, told: dict[str, object]) -> None:
     """Make the folder, or find that it is for these settings."""
     note = output / "features.json"
-    told = asdict(settings) | {"model": short_name(settings.model)}
     try:
         if note.exists():
             found = json.loads(note.read_text(encoding="utf-8"))
@@ -137,28 +136,34 @@ def _claim(output: Path, settings: FeatureSettings) -> None:
             raise UserError(f"{output} is there already and holds no features; choose another folder")
         output.mkdir(parents=True, exist_ok=True)
         write_json(note, told)
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"cannot use {output}: {one_line(error)}; choose another folder") from error
 
 
-def _batches(todo: Work, batch_seconds: float) -> tuple[list[tuple[Work, float]], list[str]]:
-    """Files and their seconds, and what is wrong with those that have no usable header."""
+def _batches(
+    here: FeatureFiles, files: Work, batch_seconds: float
+) -> tuple[list[tuple[Work, float]], int, list[str]]:
+    """Files and their seconds, how many are done, and what is wrong with those without a usable header."""
     batches: list[tuple[Work, float]] = []
     problems: list[str] = []
     batch: Work = []
-    total = 0.0
-    for file, target in todo:
+    total, found = 0.0, 0
+    for file, target in files:
         try:
-            length = audio_info(file.source).num_samples / SAMPLING_RATE
+            samples = audio_info(file.source).num_samples
         except AudioError as error:
             problems.append(one_line(error))
             continue
+        if here.is_done(target, samples):
+            found += 1
+            continue
+        length = samples / SAMPLING_RATE
         if batch and total + length > batch_seconds:
             batches.append((batch, total))
             batch, total = [], 0.0
         batch.append((file, target))
         total += length
-    return [*batches, (batch, total)] if batch else batches, problems
+    return [*batches, (batch, total)] if batch else batches, found, problems
 
 
 def _run(
@@ -172,7 +177,7 @@ def _run(
         processes,
         multiprocessing.get_context("spawn"),
         initializer=_start,
-        initargs=(here.settings, here.files, max(1, (os.cpu_count() or 1) // processes)),
+        initargs=(here.settings, max(1, (os.cpu_count() or 1) // processes)),
     )
     with pool:
         waiting = {pool.submit(_do, work): length for work, length in batches}
@@ -181,12 +186,14 @@ def _run(
                 yield waiting.pop(done), done.result()
         except BrokenProcessPool as error:
             raise UserError("a process ended by itself (memory?); give fewer, or less at once") from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 _mine: FeatureFiles | None = None
 
 
-def _start(settings: FeatureSettings, files: Sequence[AudioFile], threads: int) -> None:
+def _start(settings: FeatureSettings, threads: int) -> None:
     """Load the model once in each process."""
     global _mine
     import torch
@@ -194,7 +201,7 @@ def _start(settings: FeatureSettings, files: Sequence[AudioFile], threads: int) 
     from hf_distilhubert.feature_files import FeatureFiles
 
     torch.set_num_threads(threads)
-    _mine = FeatureFiles(settings, files)
+    _mine = FeatureFiles(settings)
 
 
 def _do(work: Work) -> list[tuple[int, str | None]]:
@@ -233,9 +240,9 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument("--format", choices=FORMATS, default="safetensors", help="default: safetensors")
     parser.add_argument(
         "--dtype",
-        choices=("float32", "bfloat16", "int8", "auto"),
+        choices=DTYPES,
         default="float32",
-        help="to compute in; what is written is float32; int8 takes its ranges from the first files",
+        help="to compute in; what is written is float32",
     )
     parser.add_argument("--batch_seconds", type=float, default=240.0, help="audio in memory (default: 240)")
     parser.add_argument("--processes", type=int, default=1, help="that share the work (default: 1)")

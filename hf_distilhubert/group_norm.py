@@ -159,11 +159,13 @@ def convolution_statistics(
         num_frames: `(batch,)`, how many frames of each clip count, from the first.
 
     Returns:
-        Two tensors `(batch, channel)`, computed in float64, given in float32 at least.
+        Two tensors `(batch, channel)`, computed in float64 (in exported graphs float32), in float32 at least.
     """
-    # float64 keeps the digits of a filter's small response to a loud signal; MPS has none.
+    # float64 keeps the digits of a filter's small response to a loud signal. MPS has none, nor has the WebGPU
+    # build of ONNX Runtime, which browsers run exported graphs with.
+    number = torch.float32 if torch.compiler.is_exporting() else torch.float64
     place = torch.device("cpu") if samples.device.type == "mps" else samples.device
-    wide, filters = samples.to(place, torch.float64), weight.to(place, torch.float64)
+    wide, filters = samples.to(place, number), weight.to(place, number)
     windows = wide.unfold(-1, weight.shape[-1], stride)  # (batch, frame, kernel)
     lengths = num_frames.to(place)[:, None, None]
     valid = torch.arange(windows.shape[1], device=place)[:, None] < lengths

@@ -44,9 +44,13 @@ def record(
 
 
 def read_lineage(folder: str | Path) -> list[dict[str, Any]]:
-    """The stages that a folder went through, oldest first; empty where nothing is written down."""
+    """The stages that a folder went through, oldest first; empty where none can be read."""
     path = Path(folder) / "lineage.json"
-    return list(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else []
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return []
+    return [stage for stage in found if isinstance(stage, dict)] if isinstance(found, list) else []
 
 
 def short_name(source: object) -> str | None:

@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import HubertForCTC, HubertModel
 
 from hf_distilhubert.audio import SAMPLING_RATE, num_frames
 from hf_distilhubert.errors import UserError
-from hf_distilhubert.fast_front_end import FastFrontEnd
+from hf_distilhubert.fast_front_end import ChannelStatistics, FastFrontEnd
 from hf_distilhubert.fast_transformer import PROJECTION, FastTransformer
 from hf_distilhubert.group_norm import mask_group_norm
 from hf_distilhubert.int8 import Int8Packing, Observer, Range
@@ -41,11 +41,15 @@ def choose_route(
         else None
     )
     fast = device.type == "cpu" and has_fast_form(encoder)
+    if fast and encoder.device.type != "cpu":
+        encoder = copy.deepcopy(encoder).cpu()
     if dtype != "int8":
         number = TORCH[dtype]
         return head, FastRoute(encoder, FloatPacking(number)) if fast else PlainRoute(encoder, number, device)
     if not fast:
         raise UserError(f"int8 has no form for this model on {device}; give float32 or bfloat16")
+    if not hasattr(torch.ops.onednn, "qlinear_prepack"):
+        raise UserError("int8 needs oneDNN, which this build of torch lacks; give float32 or bfloat16")
     if not clips:
         raise UserError("int8 takes the ranges of its numbers from real speech; give clips to calibrate with")
     return head, FastRoute(encoder, Int8Packing(calibrate(encoder, clips)))
@@ -54,8 +58,15 @@ def choose_route(
 def has_fast_form(model: Any) -> bool:
     """Whether `FastRoute` computes all that the model does."""
     config = model.config
+    plain = {nn.Linear, nn.Conv1d, nn.LayerNorm, nn.GroupNorm}
+    layers = [
+        *(layer.conv for layer in model.feature_extractor.conv_layers),
+        *(part for part in model.modules() if isinstance(part, (nn.Linear, nn.LayerNorm, nn.GroupNorm))),
+    ]
     return (
-        config.feat_extract_activation == config.hidden_act == "gelu"
+        # An adapter that was put around a layer, for one, computes something else.
+        all(type(layer) in plain and not layer._forward_hooks for layer in layers)
+        and config.feat_extract_activation == config.hidden_act == "gelu"
         and not getattr(config, "conv_pos_batch_norm", False)
         and getattr(config, "adapter_attn_dim", None) is None
     )
@@ -86,16 +97,19 @@ class FastRoute:
         try:
             with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
                 waiting = {pool.submit(self.clip, clips[index]): index for index in longest_first}
-                for done in as_completed(waiting):
-                    yield waiting.pop(done), done.result()
+                try:
+                    for done in as_completed(waiting):
+                        yield waiting.pop(done), done.result()
+                finally:
+                    pool.shutdown(wait=False, cancel_futures=True)
         finally:
             # What a thread sets for itself is what threads to come start with.
             torch.set_num_threads(threads)
 
     @torch.no_grad()
-    def clip(self, samples: Tensor) -> list[Tensor]:
-        """Hidden states of `(time,)` samples; see `FastTransformer`."""
-        return self.transformer(self.front_end(samples))
+    def clip(self, samples: Tensor, given: ChannelStatistics | None = None) -> list[Tensor]:
+        """Hidden states of `(time,)` samples; see `FastTransformer` and `FastFrontEnd`."""
+        return self.transformer(self.front_end(samples, given))
 
 
 class PlainRoute:

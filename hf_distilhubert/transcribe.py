@@ -73,8 +73,8 @@ def _hear(arguments: argparse.Namespace) -> None:
     """Write down what is said into the microphone."""
     from hf_distilhubert.microphone import Microphone, write_down
 
-    given = {"--format": arguments.format != "text", "--output": arguments.output, "--align": arguments.align}
-    if others := [flag for flag, value in given.items() if value]:
+    usual = {"format": "text", "output": None, "align": None, "batch_size": 8, "chunk_seconds": 40.0}
+    if others := [f"--{flag}" for flag, value in usual.items() if getattr(arguments, flag) != value]:
         raise UserError(
             f"--microphone writes plain text to standard output; leave out {' and '.join(others)}"
         )

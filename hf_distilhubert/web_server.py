@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -10,7 +11,7 @@ from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
@@ -35,61 +36,94 @@ class Site:
     Attributes:
         page: folder of the page; `/` is its `index.html`.
         folders: other folders, by the first part of an address.
+        files: single files, by address without the slash; they may lie anywhere.
         texts: what has no file, by address without the slash.
         policy: the Content-Security-Policy of everything.
     """
 
     page: Path
-    folders: Mapping[str, Path]
+    folders: Mapping[str, Path] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)
     texts: Mapping[str, bytes] = field(default_factory=dict)
     policy: str = "default-src 'self'"
 
-    def find(self, target: str) -> Path | None:
-        """The file behind the target of a request, or None; links and `..` lead out of no folder."""
-        try:
-            name = unquote(urlsplit(target).path).lstrip("/") or "index.html"
-            first, _, rest = name.partition("/")
-            root = self.folders.get(first, self.page).resolve()
-            file = (root / (rest if first in self.folders else name)).resolve()
-            return file if file.is_relative_to(root) and file.is_file() else None
-        except (OSError, RuntimeError, ValueError):  # a link in a circle, a NUL, half an address
-            return None
+    def open(self, target: str) -> tuple[BinaryIO, str]:
+        """What the target of a request names, and its type.
+
+        Raises:
+            OSError: there is no such file, or it may not be read.
+            RuntimeError: a link in a circle.
+            ValueError: a NUL, half an address.
+        """
+        name = unquote(urlsplit(target).path).lstrip("/") or "index.html"
+        kind = TYPES.get(PurePosixPath(name).suffix, "application/octet-stream")
+        if name in self.texts:
+            return BytesIO(self.texts[name]), kind
+        file = self.files.get(name) or self._in_folder(name)
+        if not file.is_file():
+            raise FileNotFoundError(name)
+        return file.open("rb"), kind
+
+    def _in_folder(self, name: str) -> Path:
+        """Links and `..` lead out of no folder."""
+        first, _, rest = name.partition("/")
+        root = self.folders.get(first, self.page).resolve()
+        file = (root / (rest if first in self.folders else name)).resolve()
+        if not file.is_relative_to(root):
+            raise PermissionError(name)
+        return file
+
+
+def is_own_name(host: str, port: int) -> bool:
+    """Whether a `Host` is this machine's name for itself.
+
+    A page of another site can have that site's name point here, and would then be let read what is served
+    (DNS rebinding); its requests still bear the name.
+    """
+    name, _, number = host.lower().partition(":")
+    return name in (HOST, "localhost") and (number or "80") == str(port)
 
 
 class Handler(BaseHTTPRequestHandler):
     """Answers GET and HEAD."""
 
+    server: ThreadingHTTPServer
+
     def __init__(self, site: Site, *arguments: Any) -> None:
         self.site = site
         super().__init__(*arguments)
 
+    def handle(self) -> None:
+        """Answer, unless the browser, which may have seen enough, hangs up."""
+        with suppress(ConnectionError):
+            super().handle()
+
     def do_GET(self) -> None:
         """Send a file."""
-        # A browser that has seen enough hangs up.
-        with suppress(ConnectionError):
-            self._answer(body=True)
+        self._answer(body=True)
 
     def do_HEAD(self) -> None:
         """Say how large a file is."""
         self._answer(body=False)
 
     def _answer(self, *, body: bool) -> None:
-        text = self.site.texts.get(urlsplit(self.path).path.lstrip("/"))
-        file = None if text is not None else self.site.find(self.path)
-        if text is not None:
-            self._send(BytesIO(text), len(text), TYPES[".json"], body=body)
-        elif file is not None:
-            kind = TYPES.get(file.suffix, "application/octet-stream")
-            with file.open("rb") as source:
-                self._send(source, file.stat().st_size, kind, body=body)
-        else:
+        [host, *others] = self.headers.get_all("Host", [""])
+        if others or not is_own_name(host, self.server.server_port):
+            self.send_error(HTTPStatus.MISDIRECTED_REQUEST)
+            return
+        try:
+            source, kind = self.site.open(self.path)
+        except (OSError, RuntimeError, ValueError):
             self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        with source:
+            self._send(source, kind, body=body)
 
-    def _send(self, source: BinaryIO, size: int, kind: str, *, body: bool) -> None:
+    def _send(self, source: BinaryIO, kind: str, *, body: bool) -> None:
         self.send_response(HTTPStatus.OK)
         headers = {
             "Content-Type": kind,
-            "Content-Length": str(size),
+            "Content-Length": str(source.seek(0, os.SEEK_END)),
             "Content-Security-Policy": self.site.policy,
             "X-Content-Type-Options": "nosniff",
             "Cache-Control": "no-store",
@@ -98,6 +132,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if body:
+            source.seek(0)
             shutil.copyfileobj(source, self.wfile)
 
     def log_message(self, *_: object) -> None:

@@ -17,6 +17,7 @@ from hf_distilhubert.encoder import FastEncoder
 from hf_distilhubert.errors import UserError
 from hf_distilhubert.fast_front_end import FastFrontEnd
 from hf_distilhubert.fast_positions import FastPositions
+from hf_distilhubert.group_norm import convolution_statistics
 from hf_distilhubert.int8 import Range, best_range
 from hf_distilhubert.packed import FloatPacking, PackedLinear
 from hf_distilhubert.routes import FastRoute, PlainRoute
@@ -208,6 +209,61 @@ def test_the_model_stays_as_it_is():
         assert not any(module._forward_pre_hooks for module in model.modules())
 
 
+def test_what_stands_around_a_layer_is_computed_too():
+    class Twice(torch.nn.Linear):
+        def forward(self, hidden):
+            return 2 * super().forward(hidden)
+
+    model, (waveform,) = recogniser(), clips(8_000)
+    model.hubert.encoder.layers[1].feed_forward.output_dense.__class__ = Twice
+    with torch.no_grad():
+        right = model(waveform[None]).logits
+    assert apart(FastEncoder(model)(waveform).logits, right) < 1e-5
+
+
+def test_a_window_takes_the_norms_of_its_recording_and_no_other_clip_does():
+    route, (whole, other) = FastEncoder(recogniser()).route, clips(32_000, 8_000)
+    weight = route.front_end.first.weight
+    statistics = convolution_statistics(whole[None], weight, 5, torch.tensor([6_399]))
+    window = route.clip(whole[:16_000], tuple(row[0] for row in statistics))[0]
+    assert apart(window, route.clip(whole[:16_000])[0]) > 1e-4
+    assert apart(route.front_end(whole, tuple(row[0] for row in statistics)), route.front_end(whole)) < 1e-6
+    assert torch.equal(route.clip(other)[0], route.clip(other)[0])
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        np.ones((2, 50)),
+        np.ones(9_000),
+        np.ones((1, 9_000)),
+        np.concatenate([np.zeros((2, 1_000)), np.ones((2, 8_000))], axis=1),
+    ],
+)
+def test_a_mask_that_does_not_belong_to_the_batch_is_refused(mask):
+    with pytest.raises(UserError, match="ones for the samples of each and zeros behind"):
+        FastEncoder(recogniser())(torch.zeros(2, 9_000), mask)
+
+
+@pytest.mark.parametrize(
+    "samples", [np.zeros((16_000, 2), np.float32), np.zeros((1, 16_000)), np.zeros(16_000, np.int16)]
+)
+def test_what_is_no_clip_is_refused(samples):
+    with pytest.raises(UserError, match="samples of one channel as floating-point numbers"):
+        FastEncoder(recogniser("layer norm"))([samples])
+
+
+def test_any_memory_that_holds_a_clip_will_do():
+    encoder, (waveform,) = FastEncoder(recogniser()), clips(8_000)
+    right = encoder(waveform).logits
+    backwards = np.ascontiguousarray(waveform.numpy()[::-1])[::-1]
+    read_only = waveform.numpy().copy()
+    read_only.flags.writeable = False
+    for same in (backwards, read_only, waveform.double(), waveform.clone().requires_grad_()):
+        assert torch.equal(encoder(same).logits, right)
+    assert not right.requires_grad
+
+
 def test_a_folder_is_loaded_as_what_it_is(tmp_path):
     model, (waveform,) = recogniser(), clips(8_000)
     model.save_pretrained(tmp_path / "ctc")
@@ -233,5 +289,7 @@ def test_what_cannot_be_computed_is_said(tmp_path):
         FastEncoder(recogniser("relu"), "int8", calibration=clips(8_000))
     with pytest.raises(AudioError, match="399 samples"):
         FastEncoder(model)(clips(16_000, 399))
+    with pytest.raises(AudioError, match="399 samples"):
+        FastEncoder(model, "int8", calibration=clips(399))
     with pytest.raises(UserError, match="give at least one"):
         FastEncoder(model)([])

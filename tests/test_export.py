@@ -85,6 +85,13 @@ def test_the_file_says_all_that_is_needed_to_use_it_and_nothing_of_this_machine(
     assert not [word for word in (str(ROOT), "site-packages", "hf_distilhubert/") if word.encode() in content]
 
 
+def test_no_number_in_the_graph_has_64_bits_of_float_which_browsers_lack(exported):
+    graph = onnx.load(exported[1] / FILES["onnx"]).graph
+    wide = onnx.TensorProto.DOUBLE
+    assert not any(weight.data_type == wide for weight in graph.initializer)
+    assert not any(node.op_type == "Cast" and node.attribute[0].i == wide for node in graph.node)
+
+
 def test_the_folder_is_whole_and_says_how_exact_it_is(exported):
     model, folder, report = exported
     names = {path.name for path in folder.iterdir()}

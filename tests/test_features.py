@@ -94,12 +94,31 @@ def test_a_bad_file_is_named_and_the_others_go_on(folder, capsys):
     assert "short.wav" in printed
 
 
-def test_int8_takes_its_ranges_from_the_files_themselves(folder):
-    write_features(
-        FeatureSettings(str(folder / "model"), dtype="int8"), [str(folder / "audio")], folder / "o"
-    )
-    found = load_file(folder / "o" / "a.safetensors")["features"]
-    assert 0 < (found - right(folder, "a")).norm() / right(folder, "a").norm() < 0.1
+def test_another_model_of_the_same_name_does_not_join_a_folder(folder):
+    audio, out = [str(folder / "audio")], folder / "out"
+    write_features(FeatureSettings(str(folder / "model")), audio, out)
+    model = HubertModel.from_pretrained(folder / "model")
+    with torch.no_grad():
+        model.encoder.layer_norm.weight.mul_(1.01)
+    model.save_pretrained(folder / "model")
+    with pytest.raises(UserError, match="holds features with sha256"):
+        write_features(FeatureSettings(str(folder / "model")), audio, out)
+
+
+def test_a_file_of_another_length_under_the_same_name_is_written_anew(folder):
+    settings, out = FeatureSettings(str(folder / "model")), folder / "out"
+    write_features(settings, [str(folder / "audio" / "a.wav")], out)
+    (folder / "other").mkdir()
+    soundfile.write(folder / "other" / "a.wav", np.random.default_rng(1).normal(0, 0.1, 20_000), 16_000)
+    result = write_features(settings, [str(folder / "other" / "a.wav")], out)
+    assert (result.written, result.found) == (1, 0)
+    assert len(load_file(out / "a.safetensors")["features"]) == 62
+
+
+def test_a_name_as_long_as_the_file_system_has_it_is_no_trouble(folder):
+    (folder / "audio" / "a.wav").rename(folder / "audio" / f"{'n' * 240}.wav")
+    result = write_features(FeatureSettings(str(folder / "model")), [str(folder / "audio")], folder / "out")
+    assert result.written == 3
 
 
 def test_what_cannot_be_done_is_said_and_leaves_no_folder(folder):
@@ -110,10 +129,12 @@ def test_what_cannot_be_done_is_said_and_leaves_no_folder(folder):
     with pytest.raises(UserError, match="there is no folder"):
         write_features(FeatureSettings(str(folder / "none")), audio, out)
     assert not out.exists()
+    with pytest.raises(UserError, match="dtype 'int8'; give one of float32"):
+        write_features(FeatureSettings(model, dtype="int8"), audio, out)
     with pytest.raises(UserError, match="0 processes"):
         write_features(FeatureSettings(model), audio, out, processes=0)
     with pytest.raises(UserError, match="holds no features"):
         write_features(FeatureSettings(model), audio, folder / "audio")
     soundfile.write(folder / "audio" / "a.flac", np.ones(1_000) * 0.1, 16_000)
-    with pytest.raises(UserError, match="would both be written to"):
+    with pytest.raises(UserError, match="two of the files would be written to"):
         write_features(FeatureSettings(model), audio, out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -420,9 +421,26 @@ def test_checkpoint_of_another_shape_is_one_line(
     wider = tmp_path / "wider.json"
     wider.write_text(json.dumps(SHAPES["large"] | {"intermediate_size": 64}))
     other = FinetuneConfig(data=str(data), from_scratch=str(wider))
+    with pytest.raises(UserError, match="a run with another from_scratch"):
+        train(other, saving(tmp_path / "other", resume_from_checkpoint=str(checkpoint)))
+    (checkpoint / "settings.json").unlink()
     with pytest.raises(UserError, match="cannot go on from"):
         train(other, saving(tmp_path / "other", resume_from_checkpoint=str(checkpoint)))
     assert not (tmp_path / "other.checkpoints").exists()
+
+
+def test_a_run_goes_on_with_its_own_settings_alone(
+    tmp_path: Path, data: Path, scratch_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = FinetuneConfig(data=str(data), from_scratch=str(scratch_config))
+    stopped_run(tmp_path / "run", config, monkeypatch)
+    again = {"resume_from_checkpoint": "true"}
+    for other in ({"learning_rate": 1e-5}, {"seed": 7}, {"gradient_accumulation_steps": 2}):
+        with pytest.raises(UserError, match=f"another ({next(iter(other))}|clips in a step)"):
+            train(config, saving(tmp_path / "run", **again, **other))
+    with pytest.raises(UserError, match="another augment"):
+        train(replace(config, augment=True), saving(tmp_path / "run", **again))
+    assert train(config, saving(tmp_path / "run", **again, logging_steps=3)).steps == 4
 
 
 # ----- augmentation ---------------------------------------------------------------------------------------

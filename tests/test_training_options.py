@@ -313,3 +313,15 @@ def test_every_value_of_the_librispeech_recipe_has_its_reason() -> None:
     values = [line for line in recipe.read_text().splitlines() if re.match(r"\w", line)]
     assert values
     assert [line for line in values if not re.search(r"  # \S+ \S+", line)] == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        ({"mask_time_prob": 0.4}, "give --spec_augment true with it"),
+        ({"spec_augment": True, "mask_time_prob": 0.0, "mask_feature_prob": 0.0}, "hides nothing"),
+    ],
+)
+def test_a_flag_that_would_do_nothing_is_refused(flags: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        FinetuneConfig(**flags)

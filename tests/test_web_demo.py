@@ -1,156 +1,37 @@
-"""The page of `distilhubert demo`: what its server gives away, and what a browser writes down on it."""
+"""The page of `distilhubert demo`: which models it takes, and what a browser writes down on it."""
 
 from __future__ import annotations
 
 import difflib
-import http.client
-import json
 import os
-import re
-import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from chromium import PROGRAM, Page, open_page
-from conftest import ENVIRONMENT
-from exports import SOURCE, transformers_js
+from exports import transformers_js
+from test_web_server import GRAPH, NEEDED, ask, make_export, served
 
 from hf_distilhubert import Transcriber
 from hf_distilhubert.audio import read_audio
-from hf_distilhubert.demo import CDN, PACKAGE, PAGE, VERSION, open_demo
+from hf_distilhubert.demo import open_demo
 from hf_distilhubert.errors import UserError
 
-GRAPH = "onnx/model.onnx"
+# ----- the model ------------------------------------------------------------------------------------------
 
 
-def make_export(folder: Path, kind: str = "hubert", **changes: object) -> Path:
-    """What the server looks at in an exported folder."""
-    metadata = {"frame_stride": "320", "vocabulary": "[]"}
-    said = {"model": "numbers", "format": "onnx", "file": GRAPH, "bytes": 3, "metadata": metadata} | changes
-    (folder / "onnx").mkdir(parents=True)
-    (folder / GRAPH).write_bytes(b"abc")
-    (folder / "export.json").write_text(json.dumps(said))
-    (folder / "config.json").write_text(json.dumps({"model_type": kind}))
-    return folder
-
-
-def make_package(folder: Path) -> Path:
-    for file in (
-        f"{PACKAGE}/dist/transformers.min.js",
-        "onnxruntime-web/dist/a.wasm",
-        "onnxruntime-web/dist/a.mjs",
-    ):
-        (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        (folder / file).write_text("1")
-    return folder
-
-
-@contextmanager
-def served(model: Path, package: Path | None) -> Iterator[int]:
-    """The port of a page that answers."""
-    with open_demo(model, port=0, transformers_js=package) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield server.server_port
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-def ask(port: int, target: str, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
-    """Send the target as it stands, which most clients would tidy up first."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request(method, target)
-    response = connection.getresponse()
-    return response.status, dict(response.getheaders()), response.read()
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path]]:
-    folder = tmp_path_factory.mktemp("site")
-    model, package = make_export(folder / "model"), make_package(folder / "node_modules")
-    (folder / "secret").write_text("secret")
-    (model / "link").symlink_to(folder / "secret")
-    (model / "out").symlink_to(folder)
-    (model / "circle").symlink_to(model / "circle")
-    with served(model, package) as port:
-        yield port, folder
-
-
-# ----- the server -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("target", "kind", "size"),
-    [
-        ("/", "text/html; charset=utf-8", (PAGE / "index.html").stat().st_size),
-        ("/app.js?1", "text/javascript; charset=utf-8", (PAGE / "app.js").stat().st_size),
-        ("/style.css", "text/css; charset=utf-8", (PAGE / "style.css").stat().st_size),
-        ("/model/onnx/model.onnx", "application/octet-stream", 3),
-        ("/model/config.json", "application/json", 24),
-        ("/npm/onnxruntime-web/dist/a.wasm", "application/wasm", 1),
-        ("/npm/onnxruntime-web/dist/a.mjs", "text/javascript; charset=utf-8", 1),
-    ],
-)
-def test_page_model_and_package_are_served_with_their_types(site, target, kind, size):
-    status, headers, body = ask(site[0], target)
-    assert (status, headers["Content-Type"], len(body)) == (200, kind, size)
-    status, headers, body = ask(site[0], target, "HEAD")
-    assert (status, headers["Content-Length"], body) == (200, str(size), b"")
-
-
-@pytest.mark.parametrize(
-    "target",
-    [
-        "/../secret",
-        "/%2e%2e/secret",
-        "/model/../secret",
-        "/model/%2e%2e/secret",
-        "/model/onnx/..%2f..%2f..%2fsecret",
-        "/npm/%2E%2E/secret",
-        "/model/..\\secret",
-        "/model/FOLDER/secret",
-        "/model/%2fFOLDER/secret",
-        "/model/link",
-        "/model/out/secret",
-        "/model/circle",
-        "/model/%00",
-        "/model",
-        "/../demo.py",
-        "//[",
-        "secret",
-    ],
-)
-def test_nothing_else_is_served(site, target):
-    port, folder = site
-    status, _, body = ask(port, target.replace("FOLDER", str(folder)))
-    assert status == 404
-    assert b"Not Found" in body
-
-
-def test_the_page_may_speak_to_nobody_else(site, tmp_path):
-    policy = ask(site[0], "/")[1]["Content-Security-Policy"]
-    assert "default-src 'none'" in policy
-    assert "connect-src 'self';" in policy
-    assert "http" not in policy
-    with served(make_export(tmp_path / "model"), None) as port:
-        assert set(re.findall(r"https?://[^ ;]+", ask(port, "/")[1]["Content-Security-Policy"])) == {CDN}
-        settings = json.loads(ask(port, "/settings.json")[2])
-    assert settings["library"] == f"{CDN}/npm/{PACKAGE}@{VERSION}/dist/transformers.min.js"
-    assert json.loads((SOURCE / "package.json").read_text())["dependencies"] == {PACKAGE: VERSION}
-
-
-def test_only_this_machine_is_answered(tmp_path):
-    with open_demo(make_export(tmp_path / "model"), port=0) as server:
-        assert server.server_address[0] == "127.0.0.1"
+def in_cache(folder: Path) -> Path:
+    """The same as the Hub's cache has it: links into a folder of blobs, whose names say nothing."""
+    snapshot = folder.parent / "cache" / "snapshots" / "0123abc"
+    blobs = snapshot.parents[1] / "blobs"
+    blobs.mkdir(parents=True)
+    for number, file in enumerate(file for file in sorted(folder.rglob("*")) if file.is_file()):
+        link = snapshot / file.relative_to(folder)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(os.path.relpath(file.rename(blobs / str(number)), link.parent))
+    return snapshot
 
 
 @pytest.mark.parametrize(
@@ -159,8 +40,15 @@ def test_only_this_machine_is_answered(tmp_path):
         ({"format": "openvino"}, "is for openvino, but a browser runs onnx or onnx-int8"),
         ({"metadata": {"frame_stride": "320"}}, "no CTC head, so it writes no text; export a recogniser"),
         ({"kind": "data2vec-audio"}, "of type 'data2vec-audio', which transformers.js does not know"),
-        ({"file": "onnx/other.onnx"}, "lacks other.onnx; export the model again"),
+        ({"file": "/etc/passwd"}, "names '/etc/passwd' in place of onnx/model.onnx; export the model again"),
+        ({"format": "onnx-int8"}, "names 'onnx/model.onnx' in place of onnx/model_quantized.onnx"),
         ({"metadata": None}, "is no whole export"),
+        ({"model": ["numbers"]}, "is no whole export"),
+        ({"bytes": "3"}, "is no whole export"),
+        ({"bytes": True}, "is no whole export"),
+        ({"bytes": 0}, "is said to have 0 bytes"),
+        ({"metadata": {"frame_stride": float("inf"), "vocabulary": "[]"}}, "is no whole export"),
+        ({"metadata": {"frame_stride": "0", "vocabulary": "[]"}}, "a stride of 0; export the model again"),
     ],
     ids=str,
 )
@@ -169,40 +57,43 @@ def test_an_export_that_no_browser_can_run_is_refused(tmp_path, changes, message
         open_demo(make_export(tmp_path / "model", **changes), port=0)
 
 
+@pytest.mark.parametrize("name", [*NEEDED, GRAPH])
+def test_a_missing_file_is_named(tmp_path, name):
+    (make_export(tmp_path / "model") / name).unlink()
+    with pytest.raises(UserError, match=f"lacks {name}; export the model again"):
+        open_demo(tmp_path / "model", port=0)
+
+
+def test_an_export_in_the_hubs_cache_is_served(tmp_path):
+    snapshot = in_cache(make_export(tmp_path / "model"))
+    (snapshot / "other.json").symlink_to("../../blobs/0")
+    with served(snapshot, None) as port:
+        for name in ("config.json", *NEEDED, GRAPH):
+            status, headers, body = ask(port, f"/model/{name}")
+            assert (status, body) == (200, (snapshot / name).read_bytes())
+            assert headers["Content-Type"].endswith("json" if name.endswith("json") else "octet-stream")
+        for other in ("other.json", "../../blobs/0", "%2e%2e/%2e%2e/blobs/0"):
+            assert ask(port, f"/model/{other}")[0] == 404
+
+
+def test_a_link_to_elsewhere_is_refused(tmp_path):
+    model = make_export(tmp_path / "model")
+    (model / "tokenizer.json").rename(tmp_path / "secret")
+    (model / "tokenizer.json").symlink_to(tmp_path / "secret")
+    with pytest.raises(UserError, match=r"tokenizer\.json is a link out of the folder; give"):
+        open_demo(model, port=0)
+
+
 def test_a_folder_that_is_no_export_gets_the_command_that_makes_one(tmp_path):
     with pytest.raises(UserError, match=f"distilhubert export --model {tmp_path} --output"):
         open_demo(tmp_path)
     with pytest.raises(UserError, match="there is no folder"):
         open_demo(tmp_path / "nowhere")
     make_export(tmp_path / "broken")
-    (tmp_path / "broken" / "export.json").write_text("{")
-    with pytest.raises(UserError, match="export the model again"):
-        open_demo(tmp_path / "broken")
-
-
-def test_a_missing_package_and_a_port_that_is_taken_are_said(site, tmp_path):
-    port, folder = site
-    with pytest.raises(UserError, match=f"npm install {PACKAGE}@{VERSION}, and give the folder node_modules"):
-        open_demo(folder / "model", port=0, transformers_js=tmp_path)
-    for number in (port, 65_536):
-        with pytest.raises(UserError, match=f"port {number} cannot be had: .*; give another with --port"):
-            open_demo(folder / "model", port=number)
-
-
-def test_the_command_says_where_and_ends_in_peace(tmp_path):
-    arguments = [sys.executable, "-m", "hf_distilhubert", "demo", "--port", "0", "--model"]
-    process = subprocess.Popen(
-        [*arguments, make_export(tmp_path / "model")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=ENVIRONMENT,
-    )
-    address = re.match(r"http://127\.0\.0\.1:(\d+)/", process.stdout.readline())
-    assert ask(int(address[1]), "/settings.json")[0] == 200
-    os.kill(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
-    assert (process.returncode, errors) == (0, "")
+    for text in ("{", "[" * 100_000):
+        (tmp_path / "broken" / "export.json").write_text(text)
+        with pytest.raises(UserError, match=r"export\.json cannot be read .*; export the model again"):
+            open_demo(tmp_path / "broken")
 
 
 # ----- in a browser ---------------------------------------------------------------------------------------
@@ -252,9 +143,9 @@ def test_the_page_writes_what_the_transcriber_writes(page, clip, exported):
 
 
 def test_channels_are_averaged(page, clip, exported, tmp_path):
-    sound = read_audio(clip)
-    soundfile.write(tmp_path / "left.wav", np.stack([2 * sound, 0 * sound], 1), 16_000, subtype="FLOAT")
-    give(page, tmp_path / "left.wav")
+    sound, other = read_audio(clip), np.random.default_rng(0).uniform(-0.1, 0.1, len(read_audio(clip)))
+    soundfile.write(tmp_path / "both.wav", np.stack([2 * sound - other, other], 1), 16_000, subtype="FLOAT")
+    give(page, tmp_path / "both.wav")
     assert [shown(page, "text")] == Transcriber(exported[0], device="cpu").transcribe_waveforms([sound])
 
 

@@ -32,7 +32,7 @@ async function load(settings) {
   Object.assign(env, { useBrowserCache: false, useWasmCache: false });
   const { wasm } = env.backends.onnx;
   wasm.numThreads = 1; // more need memory that is shared, which a page has to be isolated for
-  // The build without WebGPU: half as large, and it has the float64 that the group norm needs.
+  // The build without WebGPU is half as large.
   const elsewhere = wasm.wasmPaths.mjs.replace(/[^/]*$/, '');
   const folder = settings.runtime ? new URL(settings.runtime, self.location).href : elsewhere;
   wasm.wasmPaths = { mjs: `${folder}${RUNTIME}.mjs`, wasm: `${folder}${RUNTIME}.wasm` };
