@@ -68,7 +68,7 @@ DISTILLING = {
     "objective": "last-layer",
     "target_layers": 6,
     "batch_seconds": 60,
-    "freeze_feature_encoder": True,  # it is the teacher's, and twice as quick so
+    "freeze_feature_encoder": True,  # it stays the teacher's, in fine-tuning too
     "learning_rate": 1e-3,
     "logging_steps": 50,
     "save_steps": 0,

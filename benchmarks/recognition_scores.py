@@ -132,8 +132,8 @@ def tables(sets: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _words(sets: Mapping[str, Mapping[str, Any]]) -> str:
-    header = ["WER in %", "training", "test words", "undistilled", "distilled", "difference"]
-    header += ["distilled + language model", "language model", "against greedy"]
+    header = ["WER in %", "training", "test words", "undistilled", "distilled", "distilled less undistilled"]
+    header += ["distilled + language model", "which one", "language model less greedy"]
     lines = [
         [
             name,

@@ -22,7 +22,7 @@ def multiply_adds(config: Any, num_samples: int) -> int:
     by Fourier transform) is faster than the count says.
 
     Args:
-        config: of a model of the HuBERT family with one positional convolution.
+        config: of a model of the HuBERT family.
         num_samples: length of the clip.
     """
     total, channels, frames = 0, 1, num_samples
@@ -30,9 +30,11 @@ def multiply_adds(config: Any, num_samples: int) -> int:
         frames = (frames - kernel) // stride + 1
         total += frames * width * channels * kernel
         channels = width
-    hidden, kernel = config.hidden_size, config.num_conv_pos_embeddings
+    hidden, depth, kernel = config.hidden_size, 1, config.num_conv_pos_embeddings
+    if config.model_type == "data2vec-audio":  # several small ones in place of one
+        depth, kernel = config.num_conv_pos_embeddings, config.conv_pos_kernel_size
     # An even kernel gives a frame more than it takes, which the model cuts off again.
-    positions = frames + (kernel + 1) % 2
+    positions = depth * (frames + (kernel + 1) % 2)
     total += frames * channels * hidden
     total += positions * hidden * (hidden // config.num_conv_pos_embedding_groups) * kernel
     return total + config.num_hidden_layers * _layer(frames, hidden, config.intermediate_size)

@@ -18,17 +18,22 @@ class FastPositions:
     transforms of input and filter, channel by channel of a group and frequency by frequency. That takes 16
     times fewer multiplications than the sum over 128 neighbours. Weight normalisation is worked out once.
 
+    A transform spreads the rounding of loud frames over all of a block, also over those near silence, which
+    the norm behind it makes as loud as the others. Hence float64 where float32 is to be kept.
+
     Args:
         embedding: `HubertModel.encoder.pos_conv_embed` without batch norm, with GELU.
+        dtype: what the transforms compute in: float64, or float32 in less than a third of the time.
     """
 
-    def __init__(self, embedding: Any) -> None:
+    def __init__(self, embedding: Any, dtype: torch.dtype = torch.float64) -> None:
         conv = embedding.conv
         self.kernel, self.groups = conv.kernel_size[0], conv.groups
         self.bias = conv.bias.detach().float()[:, None]
         self.size = 2 * self.kernel
         self.step = self.size - self.kernel + 1  # outputs of a block that no edge reaches
-        filters = conv.weight.detach().float()
+        self.dtype = dtype
+        filters = conv.weight.detach().to(dtype)
         filters = filters.view(self.groups, -1, filters.shape[1], self.kernel)  # group, out, in, place
         # What torch calls a convolution is a correlation, hence the conjugate.
         spectrum = torch.fft.rfft(filters, n=self.size).conj()
@@ -50,7 +55,9 @@ class FastPositions:
     def _blocks(self, blocks: Tensor) -> Tensor:
         """From `(channel, block, size)` to `(channel, block * step)`."""
         channels, number, _ = blocks.shape
-        spectrum = torch.fft.rfft(blocks).view(self.groups, channels // self.groups, number, -1)
+        spectrum = torch.fft.rfft(blocks.to(self.dtype)).view(
+            self.groups, channels // self.groups, number, -1
+        )
         product = spectrum.permute(0, 3, 2, 1) @ self.spectrum  # group, frequency, block, out
         out = torch.fft.irfft(product.permute(0, 3, 2, 1), n=self.size)[..., : self.step]
         return out.reshape(channels, number * self.step)

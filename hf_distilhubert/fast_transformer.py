@@ -26,7 +26,7 @@ class FastTransformer:
         projection = model.feature_projection
         self.feature_norm = Norm(projection.layer_norm) if model.config.feat_proj_layer_norm else None
         self.projection = linear(packing, PROJECTION, projection.projection)
-        self.positions = FastPositions(model.encoder.pos_conv_embed)
+        self.positions = FastPositions(model.encoder.pos_conv_embed, packing.transforms)
         self.norm, self.norms_first = Norm(model.encoder.layer_norm), model.config.do_stable_layer_norm
         self.layers = [
             FastLayer(layer, packing, f"layer {number}", norms_first=self.norms_first)

@@ -48,6 +48,8 @@ class Int8Packing:
         ranges: of the input of every layer, by name; see `Observer`.
     """
 
+    transforms = torch.float32
+
     def __init__(self, ranges: Mapping[str, Range]) -> None:
         self.ranges = ranges
 

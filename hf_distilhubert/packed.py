@@ -13,7 +13,13 @@ Linear = Callable[[Tensor], Tensor]
 
 
 class Packing(Protocol):
-    """In what numbers the linear layers of a model compute; each has a name in it."""
+    """In what numbers the linear layers of a model compute; each has a name in it.
+
+    Attributes:
+        transforms: what the transforms of the positional convolution compute in, see `FastPositions`.
+    """
+
+    transforms: torch.dtype
 
     def entry(self, name: str | None) -> Linear:
         """What turns float32 values into what the layer of this name takes; None: float32."""
@@ -43,6 +49,7 @@ class FloatPacking:
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = dtype
+        self.transforms = torch.float64 if dtype == torch.float32 else torch.float32
 
     def entry(self, name: str | None) -> Linear:
         """See `Packing`; every layer takes the same."""

@@ -142,6 +142,19 @@ def test_memory_does_not_grow_with_the_clip_in_front_of_the_transformer(monkeypa
     assert max(most) < 5_000
 
 
+def test_positions_of_near_silence_are_exact_beside_a_loud_moment():
+    torch.manual_seed(0)
+    shape = {"num_conv_pos_embeddings": 128, "num_conv_pos_embedding_groups": 16}
+    embedding = HubertModel(HubertConfig(**SHAPE | shape)).encoder.pos_conv_embed.eval()
+    hidden = torch.randn(250, 48)
+    hidden[40:] *= 1e-4
+    with torch.no_grad():
+        embedding.conv.bias.zero_()
+        right = embedding(hidden[None])[0]
+        found = FastPositions(embedding)(hidden)
+    assert float(((found - right).norm(dim=1) / right.norm(dim=1)).max()) < 1e-5
+
+
 @pytest.mark.parametrize(("scale", "offset"), [(1e-4, 0.0), (30.0, 0.0), (0.1, 0.5)])
 def test_the_folded_norm_keeps_its_digits_for_quiet_loud_and_shifted_clips(scale, offset):
     model, (waveform,) = recogniser(), clips(20_000)

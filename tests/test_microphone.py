@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import os
 import signal
 import sys
 import threading
@@ -103,7 +102,7 @@ def sound(speech_dir) -> np.ndarray:
 
 
 def interrupt() -> None:
-    os.kill(os.getpid(), signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.parametrize(
