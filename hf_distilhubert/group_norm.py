@@ -175,7 +175,9 @@ def convolution_statistics(
     covariance = centred.mT @ centred / count
     variance = ((filters @ covariance) * filters).sum(-1)
     dtype = torch.promote_types(samples.dtype, torch.float32)
-    return (mean[:, 0] @ filters.T).to(dtype).to(samples.device), variance.to(dtype).to(samples.device)
+    # In this order the filters are no weight of a linear layer, which 8-bit exports would round.
+    means = (filters @ mean.mT)[..., 0]
+    return means.to(dtype).to(samples.device), variance.to(dtype).to(samples.device)
 
 
 def _scale_channels(values: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

@@ -202,8 +202,12 @@ def test_a_second_ctrl_c_does_not_wait_for_the_last_words(monkeypatch):
         interrupt()
         pytest.fail("it goes on")
 
-    with pytest.raises(KeyboardInterrupt):
-        shown(monkeypatch, stuck(), terminal=False)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # shells turn it off in the background
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            shown(monkeypatch, stuck(), terminal=False)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 # ----- what is missing ------------------------------------------------------------------------------------
