@@ -8,14 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from finetune.arguments import CTCTrainingArguments, changed
 from finetune.settings import FinetuneConfig
 from hf_distilhubert.errors import UserError, one_line
 from hf_distilhubert.resume import refuse_others
+
+if TYPE_CHECKING:
+    from finetune.exact import ExactTrainer
 
 STATE = "trainer_state.json"  # what Trainer writes last into a checkpoint
 SETTINGS = "settings.json"  # beside it
@@ -67,21 +70,21 @@ def run_settings(config: FinetuneConfig, arguments: CTCTrainingArguments) -> dic
     return kept | {"clips in a step": arguments.train_batch_size * parts}
 
 
-def fit(trainer: Trainer, checkpoint: Path | None, settings: dict[str, Any]) -> None:
+def fit(trainer: ExactTrainer, checkpoint: Path | None) -> None:
     """Train, going on from a checkpoint where one is given.
 
     Args:
         trainer: what trains.
         checkpoint: what it goes on from.
-        settings: of this run, see `run_settings`.
 
     Raises:
         UserError: the checkpoint is damaged, that of another model or of other settings, or a setting cannot
             work.
     """
     if checkpoint is not None and (begun_with := _read_settings(checkpoint)):
-        names = sorted({*begun_with, *settings})
-        refuse_others(checkpoint.parent, begun_with, {name: settings.get(name) for name in names})
+        names = sorted({*begun_with, *trainer.settings})
+        now = {name: trainer.settings.get(name) for name in names}
+        refuse_others(checkpoint.parent, begun_with, now)
     begun = _Begun()
     trainer.add_callback(begun)
     try:

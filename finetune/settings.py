@@ -124,8 +124,9 @@ class FinetuneConfig:
         for name in ("mask_time_prob", "mask_feature_prob"):
             if not 0 <= getattr(self, name) <= 0.5:
                 raise UserError(f"--{name} {getattr(self, name)}; give a share from 0 to 0.5")
-        masks = (self.mask_time_prob, self.mask_time_length, self.mask_feature_prob)
-        if not self.spec_augment and masks != (0.1, 10, 0.1):
+        masks = ("mask_time_prob", "mask_time_length", "mask_feature_prob")
+        asked = any(getattr(self, name) != getattr(FinetuneConfig, name) for name in masks)
+        if asked and not self.spec_augment:
             raise UserError("--mask_… says what --spec_augment hides; give --spec_augment true with it")
         if self.spec_augment and not (self.mask_time_prob or self.mask_feature_prob):
             raise UserError("--spec_augment with both shares 0 hides nothing; give one above 0")

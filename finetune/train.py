@@ -97,7 +97,7 @@ def train(
         log = folder / "log.jsonl"
         trainer = make_trainer(config, arguments, recogniser, training, evaluation, log, checkpoints)
         start = time.perf_counter()
-        fit(trainer, checkpoint, trainer.settings)
+        fit(trainer, checkpoint)
         seconds = time.perf_counter() - start
         metrics = _evaluate(trainer) if evaluation else None
 

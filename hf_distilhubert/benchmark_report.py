@@ -22,7 +22,7 @@ def tables(result: BenchmarkResult) -> str:
     lines = [
         f"{result.model}; {machine.processor}, {machine.cores} cores, torch {machine.torch}, "
         f"{threads} thread{'s' if threads > 1 else ''}; {result.speech}; in turns, medians of at least "
-        f"{result.rounds}, {CLOCKS[result.clock]}",
+        f"{result.rounds} turns (of a batch, over all its parts), {CLOCKS[result.clock]}",
         "",
         *_sizes(result),
         "",

@@ -8,10 +8,9 @@ output.frame_lengths      # (batch,)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +24,7 @@ from hf_distilhubert.audio import AudioError, num_frames, too_short
 from hf_distilhubert.errors import UserError
 from hf_distilhubert.loading import load, load_model
 from hf_distilhubert.processes import computes_in_bf16
+from hf_distilhubert.routes import choose_route
 
 DTYPES = ("auto", "float32", "bfloat16", "int8")
 Samples = Tensor | npt.NDArray[np.float32]
@@ -45,14 +45,6 @@ class FastEncoderOutput(ModelOutput):
     frame_lengths: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     logits: Tensor | None = None
-
-
-class Route(Protocol):
-    """A way to compute the hidden states of clips, each by itself."""
-
-    def __call__(self, clips: Sequence[Tensor]) -> Iterator[tuple[int, list[Tensor]]]:
-        """Position and `layers + 2` tensors `(frame, hidden)` of `(time,)` samples, in any order."""
-        ...
 
 
 class FastEncoder:
@@ -81,8 +73,6 @@ class FastEncoder:
         device: str | torch.device | None = None,
         calibration: Iterable[Samples] | None = None,
     ) -> None:
-        from hf_distilhubert.routes import choose_route
-
         if type(model) not in (HubertModel, HubertForCTC):
             raise UserError(f"a {type(model).__name__} has no fast form; give a HubertModel or HubertForCTC")
         if dtype not in DTYPES:
@@ -135,7 +125,7 @@ class FastEncoder:
         """
         clips = self._clips(input_values, attention_mask)
         states: list[list[Tensor]] = [[] for _ in clips]
-        for index, found in self.each(clips):
+        for index, found in self.route(clips):
             states[index] = found if output_hidden_states else found[-1:]
         last = [found[-1] for found in states]
         return FastEncoderOutput(
@@ -144,15 +134,6 @@ class FastEncoder:
             hidden_states=tuple(map(_padded, zip(*(found[:-1] for found in states), strict=True))) or None,
             logits=_padded([self.head(frames) for frames in last]) if self.head else None,
         )
-
-    def each(self, clips: Sequence[Tensor]) -> Iterator[tuple[int, list[Tensor]]]:
-        """Position and hidden states of `(time,)` clips, as they are ready.
-
-        Returns:
-            For each clip `layers + 2` tensors `(frame, hidden)`. The last is `last_hidden_state`: the one
-            before it, or in large models its normalised form.
-        """
-        yield from self.route(clips)
 
     def _clips(
         self, input_values: Samples | Sequence[Samples], attention_mask: Samples | None

@@ -40,7 +40,7 @@ class FastRecogniser:
     def clips(self, clips: Sequence[Waveform]) -> list[Tensor]:
         """`(frame, token)` of each `(time,)` clip, which is heard by itself."""
         rows: list[Any] = [None] * len(clips)
-        for index, states in self.encoder.each([self.encoder.clip(clip) for clip in clips]):
+        for index, states in self.route([self.encoder.clip(clip) for clip in clips]):
             rows[index] = self._log_probabilities(states)
         return rows
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hf_distilhubert.audio import num_frames
 from hf_distilhubert.group_norm import convolution_statistics
 from hf_distilhubert.packed import Linear, Norm, PackedLinear, Packing
 
@@ -45,10 +46,11 @@ class FastFrontEnd:
             given: what group norm takes for the mean and variance of each channel of the first convolution
                 (without its bias), where the clip is a part of a recording; `(channel,)` each, float32.
         """
-        frames, rows = self.first.of(samples, given)
-        for layer in self.others:
-            frames = (frames - layer.kernel) // layer.stride + 1
-        return self._rows(len(self.others), rows, 0, frames)
+        layers: list[FirstLayer | Convolution] = [self.first, *self.others]
+        frames = num_frames(
+            len(samples), [layer.kernel for layer in layers], [layer.stride for layer in layers]
+        )
+        return self._rows(len(self.others), self.first.of(samples, given), 0, frames)
 
     def _rows(self, level: int, first: Callable[[int, int], Tensor], start: int, end: int) -> Tensor:
         """Rows from `start` to `end` of what a layer gives; 0 is the first layer."""
@@ -134,14 +136,12 @@ class FirstLayer:
         if isinstance(self.norm, nn.LayerNorm):
             self.by_row = normed(PackedLinear(self.weight, conv.bias), self.norm, convert)
 
-    def of(
-        self, samples: Tensor, given: ChannelStatistics | None
-    ) -> tuple[int, Callable[[int, int], Tensor]]:
-        """How many rows it gives for `(time,)` samples, and what gives those from one to another."""
+    def of(self, samples: Tensor, given: ChannelStatistics | None) -> Callable[[int, int], Tensor]:
+        """What gives its rows for `(time,)` samples, from one to another."""
         count = (len(samples) - self.kernel) // self.stride + 1
         windows = samples.as_strided((count, self.kernel), (self.stride, 1), samples.storage_offset())
         product = self.by_row or self._folded(samples, count, given)
-        return count, lambda start, end: product(windows[start:end])
+        return lambda start, end: product(windows[start:end])
 
     def _folded(self, samples: Tensor, count: int, given: ChannelStatistics | None) -> Linear:
         mean, variance = given or (

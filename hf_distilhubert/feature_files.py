@@ -73,7 +73,7 @@ class FeatureFiles:
                 targets.append(target)
             except AudioError as error:
                 results.append((0, one_line(error)))
-        for index, states in self.encoder.each(clips):
+        for index, states in self.encoder.route(clips):
             features = states[self.state]
             _write(targets[index], features)
             results.append((len(features), None))

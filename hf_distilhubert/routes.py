@@ -88,7 +88,12 @@ class FastRoute:
         self.front_end = FastFrontEnd(encoder.feature_extractor, packing, feeds)
 
     def __call__(self, clips: Sequence[Tensor]) -> States:
-        """See `Route`."""
+        """Position and hidden states of `(time,)` clips on the CPU, as they are ready.
+
+        Returns:
+            For each clip `layers + 2` tensors `(frame, hidden)`. The last is `last_hidden_state`: the one
+            before it, or in large models its normalised form.
+        """
         threads = torch.get_num_threads()
         if len(clips) < threads or threads == 1:
             yield from ((index, self.clip(samples)) for index, samples in enumerate(clips))
@@ -128,7 +133,7 @@ class PlainRoute:
         self.samples = 0 if device.type == "cpu" else BATCH_SECONDS * SAMPLING_RATE
 
     def __call__(self, clips: Sequence[Tensor]) -> States:
-        """See `Route`."""
+        """See `FastRoute`; `(time,)` clips on the device."""
         batch: list[int] = []
         for index in sorted(range(len(clips)), key=lambda index: len(clips[index])):
             if batch and (len(batch) + 1) * len(clips[index]) > self.samples:

@@ -73,8 +73,8 @@ def _hear(arguments: argparse.Namespace) -> None:
     """Write down what is said into the microphone."""
     from hf_distilhubert.microphone import Microphone, write_down
 
-    usual = {"format": "text", "output": None, "align": None, "batch_size": 8, "chunk_seconds": 40.0}
-    if others := [f"--{flag}" for flag, value in usual.items() if getattr(arguments, flag) != value]:
+    flags, usual = ("format", "output", "align", "batch_size", "chunk_seconds"), _parser("").get_default
+    if others := [f"--{flag}" for flag in flags if getattr(arguments, flag) != usual(flag)]:
         raise UserError(
             f"--microphone writes plain text to standard output; leave out {' and '.join(others)}"
         )
