@@ -5,7 +5,7 @@ READY := .venv/.ready
 CODE := hf_distilhubert conversion finetune model_card demo benchmarks docs notebooks tests
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format docs bench clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name it with PYTHON=…" if sys.version_info < (3, 11) else 0)'
@@ -29,6 +29,10 @@ format: $(READY)
 	$(BIN)/ruff format $(CODE)
 	$(BIN)/ruff check --fix $(CODE)
 
+# The theme's notice that its maintenance ends in 2027 is no warning about these pages.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 bench: $(READY)
 	$(BIN)/python -m benchmarks.distillation_step
 	$(BIN)/python -m benchmarks.finetuning_step
@@ -38,4 +42,4 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.memory --data '$(if $(DATA),$(DATA),runs/demo/spoken/synthetic-speech)'
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist runs/demo
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist site runs/demo

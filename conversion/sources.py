@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from hf_distilhubert.errors import UserError, one_line
-from hf_distilhubert.folders import resolved
+from hf_distilhubert.folders import file_sha256, resolved
 from hf_distilhubert.loading import quiet_hub
 
 HUB = "hub:"
+SHA256 = re.compile(r"[0-9a-f]{64}")
 EXAMPLE = "hub:leo19941227/distilhubert/distilhubert_ls960_4-8-12.ckpt"
 
 
@@ -19,7 +21,8 @@ def checkpoint_file(source: str | Path) -> Path:
         source: a path, which is returned as it is, or `hub:OWNER/NAME/PATH/IN/REPO[@REVISION]`.
 
     Raises:
-        UserError: the name has another form, there is no such file, or the Hub cannot be reached.
+        UserError: the name has another form, there is no such file, the Hub cannot be reached, or what it
+            sends is not what it announced.
     """
     if not str(source).startswith(HUB):
         resolved(source)
@@ -45,11 +48,21 @@ def _parse(source: str) -> tuple[str, str, str]:
 
 
 def _fetch(repository: str, path: str, revision: str) -> Path:
-    """Download with the client's own bar."""
+    """Download with the client's own bar; the client compares sizes alone, so the content is compared here.
+
+    Raises:
+        UserError: what arrived is not what the Hub announced; it is taken out of the cache.
+    """
     from huggingface_hub import hf_hub_download
 
     with quiet_hub():
-        return Path(hf_hub_download(repository, path, revision=revision))
+        found = Path(hf_hub_download(repository, path, revision=revision))
+    # The cache calls a large file by its SHA-256.
+    content = found.resolve()
+    if SHA256.fullmatch(content.name) and file_sha256(content) != content.name:
+        content.unlink()
+        raise UserError("what arrived is not what the Hub announced, and was thrown away; try again")
+    return found
 
 
 def _reason(error: Exception, repository: str, path: str, revision: str) -> str:
@@ -58,6 +71,8 @@ def _reason(error: Exception, repository: str, path: str, revision: str) -> str:
 
     elsewhere = "or download the file with a browser and give its path"
     match error:
+        case UserError():
+            return f"{error}, {elsewhere}"
         case errors.LocalEntryNotFoundError(__cause__=errors.OfflineModeIsEnabled()):
             return f"HF_HUB_OFFLINE is set and the file is not in the cache; unset it, {elsewhere}"
         case errors.LocalEntryNotFoundError():

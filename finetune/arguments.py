@@ -55,7 +55,7 @@ class CTCTrainingArguments(TrainingArguments):
         if self.push_to_hub:
             raise UserError(
                 "--push_to_hub would publish a pickled file of Trainer's beside the model; leave it out, "
-                "and push the finished folder: hf upload NAME FOLDER"
+                "and push the finished folder: python -m model_card.push FOLDER OWNER/NAME"
             )
         if self.disable_tqdm is None:
             self.disable_tqdm = not sys.stderr.isatty()

@@ -72,6 +72,7 @@ def save_result(
     from finetune.arguments import changed
     from hf_distilhubert.ctc import save_processor
     from hf_distilhubert.loading import quiet_transformers
+    from hf_distilhubert.machine import hardware
     from hf_distilhubert.provenance import record, short_name
     from hf_distilhubert.tokens import tokens_of
 
@@ -95,6 +96,7 @@ def save_result(
         "text": str(rules),
         "vocabulary_size": result.vocabulary_size,
         "vocabulary": tokens_of(recogniser.processor.tokenizer),
+        "hardware": hardware(arguments.device),
     }
     if result.evaluation:
         figures["eval"] = result.evaluation

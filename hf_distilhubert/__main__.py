@@ -32,7 +32,7 @@ HELP = "\n".join(
         "  distilhubert transcribe --model runs/digits speech.wav",
         "",
         "The stages run from the checkout: python -m conversion.from_s3prl, finetune.train, finetune.score,",
-        "model_card.render; each has --help.",
+        "model_card.render, model_card.push; each has --help.",
     ]
 )
 

@@ -112,7 +112,7 @@ class BenchmarkSettings:
         shape: of the model of random weights, as a student of HuBERT Base; see `student_shape`.
         data: real clips, as everywhere; None for noise.
         seconds: lengths of single clips.
-        mixed_clips: clips of mixed lengths in a batch; the model's own ways and `hf` take it.
+        mixed_clips: clips of mixed lengths in a batch, for all ways to run this model but `s3prl`.
         threads: of every way.
         rounds: how often each is measured at least.
 
@@ -182,8 +182,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="PEER",
-        help="hf (Transformers, padded batches of 8), onnx, openvino, s3prl, teacher (12 layers, random "
-        "weights), or the folder of another model; may be given several times",
+        help="hf (Transformers), onnx, openvino, s3prl, teacher (12 layers, random weights), or the folder "
+        "of another model; may be given several times",
     )
     flag("--shape", choices=SHAPES, default="paper", help="of the random model (default: paper)")
     flag("--data", help="folder, manifest or hub:NAME of speech (default: noise)")

@@ -1,65 +1,91 @@
-"""Size against speed against error, a row for each way, in the style of `curves.py`."""
+"""Size against speed against error, a row for each way."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
-from hf_distilhubert.benchmark import BenchmarkResult
-from hf_distilhubert.benchmark_ways import FAST
-from hf_distilhubert.curves import COLOURS, STYLE, WIDTH, save
+from hf_distilhubert.figure_style import LIGHT, SMALL, Theme, label_bars, new_figure, save, styled
+from hf_distilhubert.glyphs import legible
 
-OURS, OTHERS, ALONE, IN_BATCH = COLOURS[0], "#999999", COLOURS[0], COLOURS[1]
 SECONDS = 5.0  # the clip whose speed is drawn, or the one nearest to it
 
 
-def draw_speed(result: BenchmarkResult, path: str | Path) -> None:
+def draw_speed(benchmark: Mapping[str, Any], path: str | Path, theme: Theme = LIGHT) -> None:
     """Draw seconds of sound per second, size and error of each way, the fastest first.
 
     Args:
-        result: what was measured.
+        benchmark: what `benchmark.json` holds.
         path: of the PNG.
+        theme: its colours.
     """
-    *works, mixed = result.ways[0].times
-    work = min(works, key=lambda name: abs(float(name.split()[0]) - SECONDS))
-    ways = sorted(result.ways, key=lambda way: way.real_time_factor(work, result.clock))
-    colours = [OURS if way.name in FAST else OTHERS for way in ways]
-    threads = result.machine.threads
-    with mpl.rc_context({**STYLE, "axes.grid.axis": "x", "ytick.major.size": 0}):
-        figure = Figure(figsize=(WIDTH, 1.2 + 0.38 * len(ways)), layout="constrained")
+    work, mixed = drawn_work(benchmark)
+    ways = fastest_first(benchmark)
+    names = [textwrap.fill(legible(way["name"]), 20) for way in ways]
+    # The model's own ways are those that the others are compared with.
+    colours = [theme.colours[0] if way["name"] in benchmark["ratios"] else theme.other for way in ways]
+    threads = benchmark["machine"]["threads"]
+    with styled(theme, names, axes__grid__axis="x", ytick__major__size=0):
+        figure = new_figure(1.5 + 0.42 * len(ways))
         speed, size, error = figure.subplots(1, 3, sharey=True, width_ratios=(3, 2, 3))
-        speeds = [1 / way.real_time_factor(work, result.clock) for way in ways]
-        _bars(speed, speeds, [f"{value:.0f}" for value in speeds], colours)
+        speeds = [speed_of(way, benchmark) for way in ways]
+        bars = speed.barh(range(len(ways)), speeds, height=0.6, color=colours)
+        label_bars(speed, bars, [f"{value:.0f}" for value in speeds], theme)
         speed.set(
-            title=f"Speed, {work} clip", xlabel=f"s of speech per s, {threads} thread{'s' * (threads > 1)}"
+            title=f"Speed, {work} clip", xlabel=f"s of speech per s, {threads:g} thread{'s' * (threads > 1)}"
         )
-        sizes = [(way.file_bytes or 0) / 1e6 for way in ways]
-        _bars(size, sizes, [f"{value:.0f}" if value else "not known" for value in sizes], colours)
+        sizes = [way.get("file_bytes", 0) / 1e6 for way in ways]
+        bars = size.barh(range(len(ways)), sizes, height=0.6, color=colours)
+        label_bars(size, bars, [f"{value:.3g}" if value else "not known" for value in sizes], theme)
         size.set(title="Size", xlabel="file in MB")
-        _errors(error, [[way.deviations.get(name) for way in ways] for name in (work, mixed)])
-        speed.set(yticks=range(len(ways)), yticklabels=[textwrap.fill(way.name, 22) for way in ways])
-        speed.tick_params(axis="y", labelcolor="#222222")
+        _errors(error, [[way["deviations"].get(name) for way in ways] for name in (work, mixed)], theme)
+        figure.legend(loc="outside lower right", ncols=2, frameon=False, fontsize=SMALL, handletextpad=0.1)
+        speed.set(yticks=range(len(ways)), yticklabels=names)
+        speed.tick_params(axis="y", labelcolor=theme.ink)
         speed.set_ylim(len(ways) - 0.5, -0.5)
         save(figure, path)
 
 
-def _bars(axis: Axes, values: Sequence[float], labels: Sequence[str], colours: Sequence[str]) -> None:
-    bars = axis.barh(range(len(values)), values, height=0.6, color=colours)
-    axis.bar_label(bars, labels, padding=3, fontsize=9, color="#222222")
-    axis.set_xlim(0, 1.25 * max(*values, 1e-9))
+def drawable(benchmark: Mapping[str, Any]) -> bool:
+    """Whether a `benchmark.json`, perhaps of another version, holds all that the figure needs."""
+    ways = benchmark.get("ways", [])
+    if not ways or not {"name", "times", "audio", "deviations"} <= set.intersection(*map(set, ways)):
+        return False
+    if not {"clock", "ratios"} <= set(benchmark) or "threads" not in benchmark.get("machine", {}):
+        return False
+    if len(ways[0]["times"]) < 2:
+        return False
+    work, clock = drawn_work(benchmark)[0], benchmark["clock"]
+    return all(way["audio"].get(work) and way["times"].get(work, {}).get(clock) for way in ways)
 
 
-def _errors(axis: Axes, errors: Sequence[Sequence[float | None]]) -> None:
+def drawn_work(benchmark: Mapping[str, Any]) -> tuple[str, str]:
+    """The names of the clip and of the mixed batch that the figure shows."""
+    *works, mixed = benchmark["ways"][0]["times"]
+    return min(works, key=lambda name: abs(float(name.split()[0]) - SECONDS)), mixed
+
+
+def fastest_first(benchmark: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The ways in the order of the figure."""
+    return sorted(benchmark["ways"], key=lambda way: -speed_of(way, benchmark))
+
+
+def speed_of(way: Mapping[str, Any], benchmark: Mapping[str, Any]) -> float:
+    """Seconds of speech that a way takes in a second, of the clip that the figure shows."""
+    work, _ = drawn_work(benchmark)
+    return float(way["audio"][work] / way["times"][work][benchmark["clock"]])
+
+
+def _errors(axis: Axes, errors: Sequence[Sequence[float | None]], theme: Theme) -> None:
     """Dots on a logarithmic axis, of a clip alone and of the worst in a batch; 0 is at its left end."""
     known = [value for values in errors for value in values if value]
     left, right = min(known, default=1e-6) / 3, 3 * max(known, default=1.0)
-    marks = (("o", ALONE, "alone"), ("D", IN_BATCH, "in a batch"))
+    marks = (("o", theme.colours[0], "clip alone"), ("D", theme.colours[1], "in a batch"))
     for values, (marker, colour, label) in zip(errors, marks, strict=True):
         rows = [(max(value, left), row) for row, value in enumerate(values) if value is not None]
         if rows:
@@ -69,15 +95,8 @@ def _errors(axis: Axes, errors: Sequence[Sequence[float | None]]) -> None:
     for row, value in enumerate(errors[0]):
         if value is None:
             place: dict[str, Any] = {"transform": axis.get_yaxis_transform(), "ha": "center", "va": "center"}
-            axis.text(0.5, row, "not compared", fontsize=9, color="#777777", **place)
+            axis.text(0.5, row, "not compared", fontsize=SMALL, color=theme.faint, **place)
     axis.set(title="Error", xscale="log", xlabel="off from HubertModel", xlim=(left, right))
-    legend = axis.legend(
-        loc="lower right",
-        bbox_to_anchor=(1.04, 1.0),
-        ncols=2,
-        fontsize=9,
-        borderaxespad=0.1,
-        handletextpad=0.1,
-        columnspacing=0.8,
-    )
-    legend.set_in_layout(False)  # it stands beside the title, where there is room
+    axis.xaxis.set_major_locator(LogLocator(numticks=4))
+    axis.xaxis.set_major_formatter("{x:.0e}")
+    axis.xaxis.set_minor_locator(NullLocator())

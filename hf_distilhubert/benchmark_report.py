@@ -38,7 +38,7 @@ def tables(result: BenchmarkResult) -> str:
             *ratios,
             "",
             f"Ratios in {CLOCKS[result.clock]} ({CLOCKS[other]}); ? where the clocks differ by over "
-            f"{AGREEMENT:.0%}. hf pads batches of {BATCH}.",
+            f"{AGREEMENT:.0%}. Peers pad batches of {BATCH}.",
         ]
     if result.left_out:
         lines += ["", "left out: " + "; ".join(f"{name} ({why})" for name, why in result.left_out.items())]
@@ -162,8 +162,9 @@ def write(result: BenchmarkResult, folder: Path) -> None:
         (folder / "figures").mkdir(parents=True, exist_ok=True)
         # Beside the folder's own files, so that a rename is enough.
         with tempfile.TemporaryDirectory(dir=folder, prefix=".benchmark") as scratch:
-            draw_speed(result, Path(scratch) / "speed.png")
-            write_json(Path(scratch) / "benchmark.json", as_json(result))
+            found = as_json(result)
+            draw_speed(found, Path(scratch) / "speed.png")
+            write_json(Path(scratch) / "benchmark.json", found)
             (Path(scratch) / "speed.png").replace(folder / "figures" / "speed.png")
             (Path(scratch) / "benchmark.json").replace(folder / "benchmark.json")
     except OSError as error:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +23,7 @@ from hf_distilhubert.benchmark_timing import Timing, take_turns
 from hf_distilhubert.benchmark_ways import BATCH, Run, Way, export_for, ways_for
 from hf_distilhubert.errors import UserError
 from hf_distilhubert.loading import load, load_model, quiet_transformers
+from hf_distilhubert.machine import cores, processor
 from hf_distilhubert.provenance import short_name
 from hf_distilhubert.shapes import student_shape
 from hf_distilhubert.students import student_config
@@ -196,13 +195,4 @@ def _threads(number: int) -> Iterator[None]:
 
 
 def _machine(threads: int) -> Machine:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Machine(_processor(), cores, threads, torch.__version__)
-
-
-def _processor() -> str:
-    """The model name that Linux gives; elsewhere what Python knows."""
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text(encoding="utf-8").splitlines() if information.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    return Machine(processor(), cores(), threads, torch.__version__)

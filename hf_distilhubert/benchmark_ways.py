@@ -9,7 +9,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, HubertModel
@@ -17,6 +16,8 @@ from transformers import AutoConfig, AutoModel, HubertModel
 from hf_distilhubert.audio import Waveform, num_frames, pad
 from hf_distilhubert.encoder import FastEncoder
 from hf_distilhubert.errors import UserError
+from hf_distilhubert.export_runners import Run as Graph
+from hf_distilhubert.export_runners import onnx_runner, openvino_runner
 from hf_distilhubert.loading import load, load_model
 from hf_distilhubert.processes import computes_in_bf16
 from hf_distilhubert.students import TEACHERS
@@ -86,10 +87,8 @@ def ways_for(model: str, against: Sequence[str], teacher: str) -> tuple[list[Way
             left_out[peer] = f"{' and '.join(missing)} not installed"
         elif peer == "s3prl":
             ways.append(Way(peer, peer, model, same_model=False))
-        elif peer in NEEDS:
-            ways.append(Way(peer, peer, model))
-        elif peer == "hf":
-            ways.append(Way(peer, "hf", model, batches=True))
+        elif peer in NEEDS or peer == "hf":
+            ways.append(Way(peer, peer, model, batches=True))
         else:
             source = teacher if peer == "teacher" else peer
             _check_peer(source)
@@ -152,29 +151,16 @@ def _transformers(way: Way, _threads: int, _calibration: Sequence[Waveform]) -> 
         frames = [num_frames(len(clip), kernels, strides) for clip in clips]
         return [row[:length] for row, length in zip(states, frames, strict=True)]
 
-    def run(clips: Sequence[Waveform]) -> list[Tensor]:
-        return [row for at in range(0, len(clips), BATCH) for row in batch(clips[at : at + BATCH])]
-
-    return run
+    return _in_batches(batch)
 
 
 def _onnx(way: Way, threads: int, _calibration: Sequence[Waveform]) -> Run:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(way.source, options, providers=["CPUExecutionProvider"])
-    return _one_by_one(lambda inputs: session.run(None, inputs)[0])
+    return _exported(onnx_runner(Path(way.source), threads))
 
 
 def _openvino(way: Way, threads: int, _calibration: Sequence[Waveform]) -> Run:
-    import openvino
-
     precision = "bf16" if computes_in_bf16() else "f32"
-    settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}
-    compiled = openvino.Core().compile_model(way.source, "CPU", settings)
-    return _one_by_one(lambda inputs: compiled(inputs)[0])
+    return _exported(openvino_runner(Path(way.source), threads, precision=precision))
 
 
 def _s3prl(way: Way, _threads: int, _calibration: Sequence[Waveform]) -> Run:
@@ -183,18 +169,17 @@ def _s3prl(way: Way, _threads: int, _calibration: Sequence[Waveform]) -> Run:
     return s3prl_run(load(AutoConfig, way.source))
 
 
-def _one_by_one(frames: Callable[[dict[str, Any]], Any]) -> Run:
-    """Clips alone, as an exported graph is quickest on a CPU."""
+def _exported(graph: Graph) -> Run:
+    def batch(clips: Sequence[Waveform]) -> list[Tensor]:
+        frames, lengths = graph(*pad(clips))
+        return [torch.tensor(row[:length]) for row, length in zip(frames, lengths, strict=True)]
 
-    def run(clips: Sequence[Waveform]) -> list[Tensor]:
-        found = []
-        for clip in clips:
-            values, mask = pad([clip])
-            inputs = {"input_values": values, "attention_mask": mask.astype(np.int64)}
-            found.append(torch.from_numpy(np.array(frames(inputs)[0])))
-        return found
+    return _in_batches(batch)
 
-    return run
+
+def _in_batches(batch: Run) -> Run:
+    """Clips as they come, `BATCH` of them padded to one length."""
+    return lambda clips: [row for at in range(0, len(clips), BATCH) for row in batch(clips[at : at + BATCH])]
 
 
 BUILDERS: dict[str, Callable[[Way, int, Sequence[Waveform]], Run]] = {

@@ -17,6 +17,7 @@ from hf_distilhubert.curves import draw_distillation, read_log
 from hf_distilhubert.errors import UserError, one_line
 from hf_distilhubert.folders import new_folder
 from hf_distilhubert.loading import quiet_transformers
+from hf_distilhubert.machine import hardware
 from hf_distilhubert.provenance import record, short_name
 from hf_distilhubert.speech_data import SpeechData, write_skipped
 from hf_distilhubert.streamed_data import StreamedSpeech
@@ -125,6 +126,7 @@ def _save(
     skipped = [*data.train.skipped, *data.held_out.skipped]
     write_skipped(folder, skipped)
     results = {
+        "teacher": short_name(config.teacher),
         "data": short_name(config.data),
         "steps": config.max_steps,
         **_batches(config),
@@ -135,6 +137,7 @@ def _save(
         "teacher_parameters": teacher.model.num_parameters(),
         "skipped": len(skipped),
         **asdict(run),
+        "hardware": hardware(student.device),
     }
     record(folder, "distill", config, results, source=config.student or config.teacher)
 

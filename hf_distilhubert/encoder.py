@@ -8,16 +8,18 @@ output.frame_lengths      # (batch,)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from accelerate import PartialState
 from torch import Tensor
-from transformers import AutoConfig, HubertForCTC, HubertModel
+from transformers import AutoConfig, HubertConfig, HubertForCTC, HubertModel
 from transformers.utils.generic import ModelOutput
 
 from hf_distilhubert.audio import AudioError, num_frames, too_short
@@ -83,6 +85,12 @@ class FastEncoder:
         self.device = torch.device(device or PartialState().device)
         clips = None if calibration is None else [self.clip(samples) for samples in calibration]
         self.head, self.route = choose_route(model, dtype, self.device, clips)
+        weights = partial(_of_weights, type(model), model.config, model.state_dict())
+        self.again: Callable[[], FastEncoder] = partial(weights, dtype, device=device, calibration=clips)
+
+    def __reduce__(self) -> tuple[Callable[[], FastEncoder], tuple[()]]:
+        """Made anew elsewhere, from the model as it is then: what oneDNN has packed does not travel."""
+        return self.again, ()
 
     @classmethod
     def from_pretrained(
@@ -103,7 +111,10 @@ class FastEncoder:
             raise UserError(f"{source} holds a model of type {config.model_type}; give one of type hubert")
         recognises = (config.architectures or [""])[0] == "HubertForCTC"
         model = load_model(HubertForCTC if recognises else HubertModel, source)
-        return cls(model, dtype, device=device, calibration=calibration)
+        clips = None if calibration is None else list(calibration)
+        encoder = cls(model, dtype, device=device, calibration=clips)
+        encoder.again = partial(cls.from_pretrained, source, dtype, device=device, calibration=clips)
+        return encoder
 
     def __call__(
         self,
@@ -174,6 +185,18 @@ class FastEncoder:
         if num_frames(len(whole), self.config.conv_kernel, self.config.conv_stride) < 1:
             raise AudioError(too_short(len(whole)))
         return whole.detach().to(self.device, torch.float32).contiguous()
+
+
+def _of_weights(
+    kind: type[HubertModel | HubertForCTC],
+    config: HubertConfig,
+    weights: dict[str, Any],
+    dtype: str,
+    **rest: Any,
+) -> FastEncoder:
+    model = kind(config)
+    model.load_state_dict(weights)
+    return FastEncoder(model.eval(), dtype, **rest)
 
 
 def _padded(rows: Iterable[Tensor]) -> Tensor:

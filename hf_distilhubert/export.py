@@ -77,6 +77,7 @@ def export(
     """
     from hf_distilhubert.export_runners import need_packages
     from hf_distilhubert.folders import check_new, new_folder
+    from hf_distilhubert.provenance import short_name
 
     if file_format not in FILES:
         raise UserError(f"there is no format {file_format!r}; give one of {', '.join(FILES)}")
@@ -97,7 +98,8 @@ def export(
         exportable.save(folder, dtype="q8" if file_format == "onnx-int8" else "fp32")
         size = sum(part.stat().st_size for part in file.parent.iterdir())
         report = Report(Path(output) / FILES[file_format], size, deviation, cost)
-        _record(folder, exportable, report, file_format)
+        measured = {} if data is None else {"data": short_name(data), "split": split}
+        _record(folder, exportable, report, file_format, measured)
     return report
 
 
@@ -140,8 +142,11 @@ def _convert(graph: Path, file: Path, metadata: dict[str, str]) -> None:
     openvino.save_model(model, str(file), compress_to_fp16=False)
 
 
-def _record(folder: Path, exportable: Exportable, report: Report, file_format: str) -> None:
+def _record(
+    folder: Path, exportable: Exportable, report: Report, file_format: str, measured: dict[str, str | None]
+) -> None:
     from hf_distilhubert.export_check import TOLERANCE
+    from hf_distilhubert.machine import command_line
     from hf_distilhubert.provenance import read_lineage, short_name, versions, write_json
 
     exact = {} if file_format == "onnx-int8" else {"allowed": TOLERANCE}
@@ -157,7 +162,9 @@ def _record(folder: Path, exportable: Exportable, report: Report, file_format: s
         "lineage": read_lineage(exportable.source),
     }
     if report.cost is not None:
-        figures["cost"] = asdict(report.cost) | {"points": report.cost.points}
+        figures["cost"] = asdict(report.cost) | {"points": report.cost.points} | measured
+    if command := command_line():
+        figures["command"] = command
     write_json(folder / "export.json", figures)
 
 

@@ -37,12 +37,13 @@ def need_packages(extra: str, *packages: str) -> None:
         )
 
 
-def onnx_runner(path: Path) -> Run:
-    """An ONNX file on the CPU."""
+def onnx_runner(path: Path, threads: int = 0) -> Run:
+    """An ONNX file on the CPU, on so many threads; 0 leaves that to ONNX Runtime."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; warnings are about its own optimiser
+    options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def run(input_values: Array, attention_mask: Array) -> tuple[Array, Array]:
@@ -54,11 +55,18 @@ def onnx_runner(path: Path) -> Run:
     return run
 
 
-def openvino_runner(path: Path) -> Run:
-    """An OpenVINO model on the CPU in float32: left alone, it rounds where the hardware has bfloat16."""
+def openvino_runner(path: Path, threads: int = 0, *, precision: str = "f32") -> Run:
+    """A model on the CPU by OpenVINO.
+
+    Args:
+        path: of an OpenVINO model or an ONNX file.
+        threads: how many; 0 leaves that to OpenVINO.
+        precision: `f32` or `bf16`; left alone, it rounds where the hardware has bfloat16.
+    """
     import openvino
 
-    compiled = openvino.compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}
+    compiled = openvino.compile_model(str(path), "CPU", settings)
 
     def run(input_values: Array, attention_mask: Array) -> tuple[Array, Array]:
         found = compiled([input_values, attention_mask.astype(np.int64)])

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hf_distilhubert.audio import num_frames
+from hf_distilhubert.fast_winograd import WinogradConvolution
 from hf_distilhubert.group_norm import convolution_statistics
 from hf_distilhubert.packed import Linear, Norm, PackedLinear, Packing
 
 # Rows at once. The third layer has an eighth of the first one's rows; up to it they stay in the cache, and
 # what comes behind works on larger pieces.
-EARLY_LAYERS, EARLY_ROWS, ROWS = 3, 256, 512
+EARLY_LAYERS, EARLY_ROWS, ROWS = 3, 255, 511
 ChannelStatistics = tuple[Tensor, Tensor]
 
 
@@ -34,7 +35,9 @@ class FastFrontEnd:
         names = [*(f"convolution {number}" for number in range(2, len(others) + 2)), feeds]
         self.first = FirstLayer(first, packing.entry(names[0]))
         self.others = [
-            Convolution(layer, packing, str(name), feeds)
+            WinogradConvolution(layer.conv)
+            if packing.winograd and WinogradConvolution.takes(layer)
+            else Convolution(layer, packing, str(name), feeds)
             for layer, name, feeds in zip(others, names, names[1:], strict=False)
         ]
 
@@ -46,7 +49,7 @@ class FastFrontEnd:
             given: what group norm takes for the mean and variance of each channel of the first convolution
                 (without its bias), where the clip is a part of a recording; `(channel,)` each, float32.
         """
-        layers: list[FirstLayer | Convolution] = [self.first, *self.others]
+        layers = [self.first, *self.others]
         frames = num_frames(
             len(samples), [layer.kernel for layer in layers], [layer.stride for layer in layers]
         )

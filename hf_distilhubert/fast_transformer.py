@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from hf_distilhubert.fast_attention import attend
 from hf_distilhubert.fast_positions import FastPositions
-from hf_distilhubert.packed import Linear, Norm, Packing
+from hf_distilhubert.packed import Linear, Norm, Packing, with_whole_rows
 
 PROJECTION = "projection"
 
@@ -42,14 +42,17 @@ class FastTransformer:
         Returns:
             `layers + 2` tensors `(frame, hidden)`.
         """
+        frames = len(features)
+        features = with_whole_rows(features)
         if self.feature_norm:
             features = self.feature_norm(features)
         projected = self.projection(features)
-        placed = projected + self.positions(projected)
+        placed = projected + with_whole_rows(self.positions(projected[:frames]))
         states = [placed if self.norms_first else self.norm(placed)]
         for layer in self.layers:
-            states.append(layer(states[-1]))
-        return [*states, self.norm(states[-1]) if self.norms_first else states[-1]]
+            states.append(layer(states[-1], frames))
+        states.append(self.norm(states[-1]) if self.norms_first else states[-1])
+        return [state[:frames] for state in states]
 
 
 class FastLayer:
@@ -73,19 +76,18 @@ class FastLayer:
         self.intermediate = linear(packing, inner, feed_forward.intermediate_dense, gelu=True, feeds=outer)
         self.output = linear(packing, outer, feed_forward.output_dense)
 
-    def __call__(self, hidden: Tensor) -> Tensor:
-        """From `(frame, hidden)` to `(frame, hidden)`."""
+    def __call__(self, hidden: Tensor, frames: int) -> Tensor:
+        """From `(row, hidden)` to `(row, hidden)`, of which so many are frames."""
         if self.norms_first:
-            hidden = hidden + self._attention(self.attention_norm(hidden))
+            hidden = hidden + self._attention(self.attention_norm(hidden), frames)
             return hidden + self.output(self.intermediate(self.norm(hidden)))
-        hidden = self.attention_norm(hidden + self._attention(hidden))
+        hidden = self.attention_norm(hidden + self._attention(hidden, frames))
         return self.norm(hidden + self.output(self.intermediate(hidden)))
 
-    def _attention(self, hidden: Tensor) -> Tensor:
-        frames = len(hidden)
-        parts = self.query_key_value(hidden).view(frames, 3, self.heads, -1).permute(1, 2, 0, 3)[:, None]
-        attended = F.scaled_dot_product_attention(*parts)[0]  # head, frame, size of a head
-        return self.out(attended.transpose(0, 1).reshape(frames, -1))
+    def _attention(self, hidden: Tensor, frames: int) -> Tensor:
+        rows = len(hidden)
+        parts = self.query_key_value(hidden).view(rows, 3, self.heads, -1).permute(1, 2, 0, 3)
+        return self.out(attend(*parts, frames=frames))
 
 
 def linear(

@@ -10,6 +10,28 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Linear = Callable[[Tensor], Tensor]
+SIZES = 32  # of products between any number of rows and twice that many
+
+
+def whole_rows(rows: int) -> int:
+    """With how many rows a product of so many is computed: a few more, at most one in 32.
+
+    oneDNN makes code for every number of rows that it has not seen lately, which takes longer than a few rows
+    more. As clips have all lengths, there should be few.
+    """
+    step = 1 << max((rows - 1).bit_length() - SIZES.bit_length(), 0)
+    return -(-rows // step) * step
+
+
+def with_whole_rows(rows: Tensor) -> Tensor:
+    """`(row, size)` with rows of zeros behind, as many as `whole_rows` wants."""
+    number = whole_rows(len(rows))
+    if number == len(rows):
+        return rows
+    whole = rows.new_empty(number, rows.shape[1])
+    whole[: len(rows)] = rows
+    whole[len(rows) :] = 0
+    return whole
 
 
 class Packing(Protocol):
@@ -17,9 +39,11 @@ class Packing(Protocol):
 
     Attributes:
         transforms: what the transforms of the positional convolution compute in, see `FastPositions`.
+        winograd: whether convolutions may take fewer products of rounded sums, see `WinogradConvolution`.
     """
 
     transforms: torch.dtype
+    winograd: bool
 
     def entry(self, name: str | None) -> Linear:
         """What turns float32 values into what the layer of this name takes; None: float32."""
@@ -49,6 +73,7 @@ class FloatPacking:
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = dtype
+        self.winograd = dtype == torch.float32
         self.transforms = torch.float64 if dtype == torch.float32 else torch.float32
 
     def entry(self, name: str | None) -> Linear:
@@ -96,7 +121,9 @@ class PackedLinear:
             out = F.linear(rows, self.weight, self.bias)
             return F.gelu(out) if self.gelu else out
         name, algorithm = ("gelu", "none") if self.gelu else ("none", "")
-        return torch.ops.mkldnn._linear_pointwise(rows, self.weight, self.bias, name, [], algorithm)
+        whole = with_whole_rows(rows)
+        out = torch.ops.mkldnn._linear_pointwise(whole, self.weight, self.bias, name, [], algorithm)
+        return out[: len(rows)]
 
 
 class Norm:

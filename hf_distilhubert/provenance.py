@@ -13,6 +13,8 @@ from typing import Any
 
 import yaml
 
+from hf_distilhubert.machine import command_line
+
 PACKAGES = ("hf-distilhubert", "torch", "transformers", "accelerate", "datasets")
 
 
@@ -30,7 +32,8 @@ def record(
         stage: what was done, e.g. `distill`.
         settings: a dataclass or mapping; a training command takes `STAGE.yaml` again.
         results: figures and names, plain values only.
-        source: the folder or repository that the stage started from; its `lineage.json` comes first in ours.
+        source: the folder or repository that the stage started from; its `lineage.json` comes first in ours,
+            which also has the versions of the packages and, where there is one, the command line.
     """
     folder = Path(folder)
     values = asdict(settings) if is_dataclass(settings) and not isinstance(settings, type) else dict(settings)
@@ -39,7 +42,9 @@ def record(
     (folder / f"{stage}.yaml").write_text(text, encoding="utf-8")
     write_json(folder / "results.json", {"stage": stage, **results})
     lineage = read_lineage(source) if source is not None else []
-    lineage.append({"stage": stage, "source": short_name(source), **results, "versions": versions()})
+    entry = {"stage": stage, "source": short_name(source), **results, "versions": versions()}
+    command = command_line()
+    lineage.append(entry | ({"command": command} if command else {}))
     write_json(folder / "lineage.json", lineage)
 
 

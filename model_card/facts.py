@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from hf_distilhubert.errors import UserError
+from model_card import forms
+from model_card.files import read_json, read_lines
 
-Json = TypeVar("Json", dict[str, Any], list[dict[str, Any]])
-
-# An absolute path of two or more parts, of any system; the address of a page is none.
-ABSOLUTE_PATH = re.compile(r"(?<![\w/:.])(?:~|[A-Za-z]:)?(?:[/\\][^\s/\\,;'\"`]+){2,}[/\\]?")
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+SETTINGS = ("convert", "distill", "finetune")
 
 
 @dataclass(frozen=True)
@@ -23,16 +21,26 @@ class Facts:
     """The files of a model folder, as far as they are there.
 
     Attributes:
+        folder: where they lie.
         name: the folder's own name.
         config: `config.json`.
         preprocessor: `preprocessor_config.json`, or that part of `processor_config.json`.
-        stages: how the model came about, oldest first (`lineage.json`, or the last stage's own results).
+        stages: how the model came about, oldest first (`lineage.json`, or the last stage's own results;
+            of an export, what it was made of and the export).
         scores: name of the split -> `scores/SPLIT/results.json`.
         comparison: `comparison.json`, several models on the same speech.
         examples: `examples.json`, transcripts beside their references.
         log: the lines of `log.jsonl`.
+        conversion: `conversion.json`.
+        export: `export.json`.
+        benchmark: `benchmark.json`.
+        text: `text.json`, the normal form of the transcripts.
+        vocabulary: the tokens of `vocab.json`, or those of the last training or of the exported file.
+        settings: the settings that lie in the folder, e.g. `distill.yaml`.
+        weights: number of values in the safetensors files; None where there are none.
     """
 
+    folder: Path
     name: str
     config: dict[str, Any]
     preprocessor: dict[str, Any] = field(default_factory=dict)
@@ -41,6 +49,13 @@ class Facts:
     comparison: dict[str, Any] = field(default_factory=dict)
     examples: list[dict[str, Any]] = field(default_factory=list)
     log: list[dict[str, Any]] = field(default_factory=list)
+    conversion: dict[str, Any] = field(default_factory=dict)
+    export: dict[str, Any] = field(default_factory=dict)
+    benchmark: dict[str, Any] = field(default_factory=dict)
+    text: dict[str, Any] = field(default_factory=dict)
+    vocabulary: list[str] = field(default_factory=list)
+    settings: list[str] = field(default_factory=list)
+    weights: int | None = None
 
     @property
     def architecture(self) -> str:
@@ -59,11 +74,32 @@ class Facts:
 
     @property
     def num_parameters(self) -> int | None:
-        """The number of parameters as the last stage, or the scoring, counted it."""
-        for entry in [*reversed(self.stages[-1:]), *self.scores.values()]:
-            if entry.get("num_parameters") is not None:
-                return int(entry["num_parameters"])
-        return None
+        """The number of parameters as the last stage counted it, or the scoring, or else by the weights."""
+        trained = [stage for stage in self.stages if stage.get("stage") != "export"]
+        counts = [entry.get("num_parameters") for entry in (*trained[-1:], *self.scores.values())]
+        return next((int(count) for count in counts if count is not None), self.weights)
+
+    @property
+    def untrained(self) -> bool:
+        """Whether its CTC head was made by the conversion and has learned nothing since."""
+        return self.recognises and bool(self.stages) and self.stages[-1].get("stage") == "convert"
+
+    @property
+    def teachers_stages(self) -> int:
+        """How many of the stages are its teacher's: those before the last distillation that began with it."""
+        begun = [
+            place
+            for place, stage in enumerate(self.stages)
+            if stage.get("stage") == "distill"
+            and stage.get("source") == stage.get("teacher", stage.get("source"))
+        ]
+        return begun[-1] if begun else 0
+
+    @property
+    def tuned(self) -> dict[str, Any]:
+        """The newest training with transcripts that was its own, not its teacher's."""
+        own = self.stages[self.teachers_stages :]
+        return next((stage for stage in reversed(own) if stage.get("stage") == "finetune"), {})
 
     def stage(self, name: str) -> dict[str, Any]:
         """The newest stage of this name; empty where there was none."""
@@ -83,26 +119,40 @@ def read_facts(model_dir: str | Path) -> Facts:
         raise UserError(
             f"{model_dir} holds no config.json; give a folder that a stage or save_pretrained wrote"
         )
-    processor = read_json(folder / "processor_config.json", dict)
+    processor = read_json(folder / "processor_config.json", dict, forms.PROCESSOR)
+    export = read_json(folder / "export.json", dict, forms.EXPORT)
+    stages = _stages(folder, export)
+    log = read_lines(folder / "log.jsonl", forms.LOG)
     return Facts(
+        folder=folder,
         name=folder.resolve().name,
-        config=read_json(folder / "config.json", dict),
-        preprocessor=read_json(folder / "preprocessor_config.json", dict)
+        config=read_json(folder / "config.json", dict, forms.CONFIG),
+        preprocessor=read_json(folder / "preprocessor_config.json", dict, forms.EXTRACTOR)
         or processor.get("feature_extractor", {}),
-        stages=_stages(folder),
+        stages=stages,
         scores={
-            path.parent.name: read_json(path, dict) for path in sorted(folder.glob("scores/*/results.json"))
+            path.parent.name: read_json(path, dict, forms.SCORE)
+            for path in sorted(folder.glob("scores/*/results.json"))
         },
-        comparison=read_json(folder / "comparison.json", dict),
-        examples=read_json(folder / "examples.json", list),
-        log=_read_log(folder / "log.jsonl"),
+        comparison=read_json(folder / "comparison.json", dict, forms.COMPARISON),
+        examples=read_json(folder / "examples.json", list, forms.EXAMPLES),
+        log=sorted((entry for entry in log if "step" in entry), key=lambda entry: entry["step"]),
+        conversion=read_json(folder / "conversion.json", dict, forms.CONVERSION),
+        export=export,
+        benchmark=read_json(folder / "benchmark.json", dict, forms.BENCHMARK),
+        text=read_json(folder / "text.json", dict, forms.TEXT),
+        vocabulary=_vocabulary(folder, stages),
+        settings=[f"{name}.yaml" for name in SETTINGS if (folder / f"{name}.yaml").is_file()],
+        weights=_count_weights(folder),
     )
 
 
-def _stages(folder: Path) -> list[dict[str, Any]]:
+def _stages(folder: Path, export: dict[str, Any]) -> list[dict[str, Any]]:
     """The lineage with the folder's own results in its last stage, or these results alone."""
-    stages = read_json(folder / "lineage.json", list)
-    own = read_json(folder / "results.json", dict)
+    stages = read_json(folder / "lineage.json", list, [forms.STAGE])
+    own = read_json(folder / "results.json", dict, forms.STAGE)
+    if export:
+        return [*export.get("lineage", []), {**export, "stage": "export", "source": export.get("model", "")}]
     if not own.get("stage"):
         return stages
     if stages and stages[-1].get("stage") == own["stage"]:
@@ -110,56 +160,27 @@ def _stages(folder: Path) -> list[dict[str, Any]]:
     return [*stages, own]
 
 
-def read_json(path: Path, kind: type[Json]) -> Json:
-    """The object or the list of objects in a file; an empty one where there is no file.
-
-    Raises:
-        UserError: the file is not JSON, or of another kind.
-    """
-    if not path.is_file():
-        return kind()
-    value = _parse(path.read_text(encoding="utf-8", errors="replace"), path)
-    items = value if isinstance(value, list) else [value]
-    if not isinstance(value, kind) or not all(isinstance(item, dict) for item in items):
-        expected = "an object" if kind is dict else "a list of objects"
-        raise UserError(f"{path} is not {expected}; write it again by its stage, or take it away")
-    return value
+def _vocabulary(folder: Path, stages: list[dict[str, Any]]) -> list[str]:
+    """Tokens in the order of their numbers."""
+    numbers = read_json(folder / "vocab.json", dict, forms.VOCABULARY)
+    if numbers:
+        return sorted(numbers, key=numbers.__getitem__)
+    return next((stage["vocabulary"] for stage in reversed(stages) if "vocabulary" in stage), [])
 
 
-def _read_log(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file with one of them a line, in the order of their steps."""
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    entries = [_parse(line, path) for line in lines if line.strip()]
-    if not all(isinstance(entry, dict) for entry in entries):
-        raise UserError(
-            f"{path} does not hold one object a line; write it again by its stage, or take it away"
-        )
-    return sorted(
-        (entry for entry in entries if entry.get("step") is not None), key=lambda entry: entry["step"]
-    )
+def _count_weights(folder: Path) -> int | None:
+    """By the heads of the files alone; a damaged one counts for nothing here."""
+    from safetensors import SafetensorError, safe_open
 
-
-def _parse(text: str, path: Path) -> Any:
-    """JSON without paths of this machine; NaN and infinity are nothing that was measured."""
-    try:
-        return publishable(json.loads(text, parse_constant=lambda _: None))
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path} is not JSON ({error}); write it again by its stage, or take it away"
-        ) from error
-
-
-def publishable(value: Any) -> Any:
-    """The same value, with every absolute path cut down to its last part and nothing that is None."""
-    if isinstance(value, str):
-        return ABSOLUTE_PATH.sub(lambda match: re.split(r"[/\\]", match[0].rstrip("/\\"))[-1], value)
-    if isinstance(value, Mapping):
-        return {key: publishable(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [publishable(item) for item in value]
-    return value
+    total = None
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, "numpy") as file:
+                shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
+        except (OSError, SafetensorError):
+            return None
+        total = (total or 0) + sum(map(math.prod, shapes))
+    return total
 
 
 def hub_data_set(data: object) -> str | None:
@@ -169,5 +190,8 @@ def hub_data_set(data: object) -> str | None:
 
 
 def hub_model(source: object) -> str | None:
-    """A stage's source where it is the name of a repository on the Hub, else None."""
-    return str(source) if source and HUB_NAME.fullmatch(str(source)) else None
+    """The repository on the Hub that a stage started from: `OWNER/NAME`, or that of `hub:OWNER/NAME/FILE`."""
+    text = str(source or "")
+    if text.startswith("hub:"):
+        text = "/".join(text.removeprefix("hub:").split("/")[:2])
+    return text if HUB_NAME.fullmatch(text) else None

@@ -7,9 +7,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # The suite never speaks to the Hub, and small matrices are fastest on one thread.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -17,6 +17,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
+
+if TYPE_CHECKING:
+    from hub_server import HubServer
 
 ROOT = Path(__file__).resolve().parent.parent
 # For parameters of tests, which are collected before any fixture; empty where the folder is missing.
@@ -38,8 +41,8 @@ ENVIRONMENT = dict(os.environ) | {
 class Server:
     """A script of this folder that answers lines of JSON; started when it is first asked."""
 
-    def __init__(self, script: str) -> None:
-        self.script = script
+    def __init__(self, script: str, environment: dict[str, str] | None = None) -> None:
+        self.script, self.environment = script, environment or ENVIRONMENT
         self._process: subprocess.Popen[str] | None = None
 
     def ask(self, **request: Any) -> dict[str, Any]:
@@ -49,21 +52,27 @@ class Server:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
-                env=ENVIRONMENT,
+                env=self.environment,
             )
             atexit.register(self._process.stdin.close)
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
 
+    def close(self) -> None:
+        """Let it end."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+
 
 COMMANDS, RUNS = Server("forked.py"), Server("stopped_runs.py")
 
 
-def python(*arguments: object, cwd: Path = ROOT, **environment: str) -> str:
+def python(*arguments: object, cwd: Path = ROOT, server: Server = COMMANDS, **environment: str) -> str:
     """Run `python -m MODULE …` or `python -c CODE` in a process of its own; what it prints."""
-    env = ENVIRONMENT | environment
-    answer = COMMANDS.ask(arguments=[*map(str, arguments)], cwd=str(cwd), env=env)
+    env = server.environment | environment
+    answer = server.ask(arguments=[*map(str, arguments)], cwd=str(cwd), env=env)
     assert answer["status"] == 0, f"{arguments}: {answer['err'][-2_000:]}"
     return answer["out"]
 
@@ -91,6 +100,22 @@ def golden_dir() -> Path:
 def speech_dir() -> Path:
     """Real speech with transcripts, and broken input."""
     return data_folder("SPEECH_DIR", "speech")
+
+
+@pytest.fixture(scope="session")
+def hub_and_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[HubServer, Server]]:
+    """An empty Hub, and what runs commands in processes whose Hub it is (`python(…, server=…)`).
+
+    They share its address and their cache, both of which are read when the first of them starts.
+    """
+    from hub_server import HubServer
+
+    folder = tmp_path_factory.mktemp("hub")
+    ours = {name: ENVIRONMENT[name] for name in ("ACCELERATE_USE_CPU", "PYTHONPATH")}
+    with HubServer(folder / "hub") as hub:
+        server = Server("forked.py", hub.environment(folder / "home") | ours)
+        yield hub, server
+        server.close()
 
 
 TINY = {
@@ -163,15 +188,13 @@ def tiny_large_teacher(tmp_path: Path) -> Path:
     return save_teacher(tmp_path / "large-teacher", **LARGE)
 
 
-@pytest.fixture
-def spoken(tmp_path: Path) -> Path:
+def save_spoken(folder: Path) -> Path:
     """A data set of short noises with transcripts: 12 clips to train on, 4 for validation, 4 to test."""
     import csv
 
     import numpy as np
     import soundfile
 
-    folder = tmp_path / "spoken"
     generator = np.random.default_rng(0)
     words = ("one", "two", "three", "four")
     rows = [("file_name", "transcription", "speaker", "split")]
@@ -184,6 +207,20 @@ def spoken(tmp_path: Path) -> Path:
     with (folder / "metadata.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
     return folder
+
+
+@pytest.fixture
+def spoken(tmp_path: Path) -> Path:
+    """See `save_spoken`."""
+    return save_spoken(tmp_path / "spoken")
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Where the commands of README and docs run: in one folder, so that none runs twice; a `Workplace`."""
+    from pages import prepare
+
+    return prepare(tmp_path_factory.mktemp("pages"))
 
 
 @pytest.fixture

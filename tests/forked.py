@@ -5,6 +5,7 @@ One request a line on standard input, one answer a line on standard output, both
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import runpy
@@ -23,7 +24,12 @@ def serve() -> None:
     import transformers.models.wav2vec2.feature_extraction_wav2vec2
     import transformers.models.wav2vec2.tokenization_wav2vec2
     import transformers.trainer  # noqa: F401
+    from stopped_runs import build_table_of_names
 
+    import finetune.metrics  # noqa: F401
+
+    build_table_of_names()
+    gc.freeze()  # what a fork inherits it need not look through again
     for line in sys.stdin:
         with tempfile.TemporaryDirectory() as folder:
             print(json.dumps(answer(Path(folder), **json.loads(line))), flush=True)

@@ -1,7 +1,8 @@
 """A Hub for tests: the files of a folder, served the way that the real client asks for them.
 
 `ROOT/OWNER/NAME/…` is a repository at `main`, `ROOT/OWNER/NAME@REVISION/…` another revision of it;
-`ROOT/datasets/OWNER/NAME/…` is a data set. What clients send lands there too, see `hub_uploads`.
+`ROOT/datasets/OWNER/NAME/…` is a data set. What clients send lands there too, see `hub_uploads`; what goes
+wrong when it is told to, see `hub_failures`.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from hub_uploads import Refusal, Uploads, commit_of
+from hub_failures import Failure, Trouble, drop
+from hub_files import commit_of, entry_of
+from hub_uploads import Refusal, Uploads
 
 TOKEN = "hf_token-of-the-tests"
 JSON = {"Content-Type": "application/json"}
 RESOLVE = re.compile(r"/((?:datasets/)?[^/]+/[^/]+)/resolve/([^/]+)/([^?]+)")
 ABOUT = re.compile(
     r"/api/(?:models/|(?=datasets/))((?:datasets/)?[^/]+/[^/]+)"
-    r"(?:/(revision|tree|paths-info)/[^/]+(?:/(.+))?)?"
+    r"(?:/(revision|tree|paths-info)/([^/]+)(?:/(.+))?)?"
 )
 
 
@@ -35,6 +38,7 @@ class HubServer(ThreadingHTTPServer):
     Attributes:
         requests: method and path of everything that was asked for.
         uploads: what clients have sent.
+        trouble: what goes wrong.
     """
 
     daemon_threads = True
@@ -44,6 +48,7 @@ class HubServer(ThreadingHTTPServer):
         self.root = root
         self.requests: list[str] = []
         self.uploads = Uploads(root)
+        self.trouble = Trouble()
 
     def __enter__(self) -> HubServer:
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
@@ -74,24 +79,26 @@ class HubServer(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: HubServer
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body of an answer are two packets
+    failure: Failure | None
 
     def do_HEAD(self) -> None:
         self.server.requests.append(f"{self.command} {self.path}")
+        self.failure = self.server.trouble.of(f"{self.command} {urlsplit(self.path).path}")
+        if self.server.trouble.instead(self.failure, self):
+            return
         self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if not self._take_in():
             self._serve()
 
-    do_GET = do_POST = do_PUT = do_HEAD  # noqa: N815 (the names that http.server asks for)
+    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD  # noqa: N815 (the names that http.server asks for)
 
     def _take_in(self) -> bool:
         """Answer what belongs to an upload."""
-        path, signed = (
-            unquote(urlsplit(self.path).path),
-            self.headers.get("Authorization") == f"Bearer {TOKEN}",
-        )
+        signed = self.headers.get("Authorization") == f"Bearer {TOKEN}"
         try:
             found = self.server.uploads.answer(
-                self.command, path, self.body, address=self.server.address, signed=signed
+                self.command, self.path, self.body, address=self.server.address, signed=signed
             )
             if found is None:
                 return False
@@ -104,7 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         """Answer what only reads."""
         if about := ABOUT.fullmatch(urlsplit(self.path).path):
-            self._about(self.server.root / about[1], about[2], unquote(about[3] or ""))
+            self._about(about[1], about[2], unquote(about[3] or "main"), unquote(about[4] or ""))
         elif file := RESOLVE.fullmatch(self.path):
             self._resolve(*map(unquote, file.groups()))
         else:
@@ -112,25 +119,31 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _resolve(self, repository: str, revision: str, name: str) -> None:
         """A file of a repository."""
-        folder = self.server.root / repository
-        if not folder.is_dir():
-            self._answer(404, {"X-Error-Code": "RepoNotFound"})
+        if (folder := self._folder(repository, revision)) is None:
             return
-        if revision not in ("main", commit_of(folder)):
-            folder = self.server.root / f"{repository}@{revision}"
-        if not folder.is_dir():
-            self._answer(404, {"X-Error-Code": "RevisionNotFound"})
-        elif not (folder / name).is_file():
+        if not (folder / name).is_file():
             self._answer(404, {"X-Repo-Commit": commit_of(folder), "X-Error-Code": "EntryNotFound"})
         else:
             content = (folder / name).read_bytes()
             tag = f'"{hashlib.sha256(content).hexdigest()}"'
             self._answer(200, {"X-Repo-Commit": commit_of(folder), "ETag": tag}, content)
 
-    def _about(self, folder: Path, what: str | None, name: str) -> None:
-        """A repository itself, or the files and folders in it."""
+    def _folder(self, repository: str, revision: str) -> Path | None:
+        """Where a revision lies; None where there is none, which is answered then."""
+        folder = self.server.root / repository
         if not folder.is_dir():
             self._answer(404, {"X-Error-Code": "RepoNotFound"})
+            return None
+        if revision not in ("main", commit_of(folder)):
+            folder = self.server.root / f"{repository}@{revision}"
+        if not folder.is_dir():
+            self._answer(404, {"X-Error-Code": "RevisionNotFound"})
+            return None
+        return folder
+
+    def _about(self, repository: str, what: str | None, revision: str, name: str) -> None:
+        """A repository itself, or the files and folders in it."""
+        if (folder := self._folder(repository, revision)) is None:
             return
         below = sorted(path for path in folder.rglob("*"))
         if what == "tree":
@@ -139,9 +152,10 @@ class _Handler(BaseHTTPRequestHandler):
             body = self.body.decode()
             wanted = json.loads(body)["paths"] if body.startswith("{") else parse_qs(body)["paths"]
             below = [path for path in below if path.relative_to(folder).as_posix() in wanted]
-        entries = [_entry(folder, path) for path in below]
+        entries = [entry_of(folder, path) for path in below]
         files = [{"rfilename": entry["path"]} for entry in entries if entry["type"] == "file"]
-        about = {"id": f"{folder.parent.name}/{folder.name}", "sha": commit_of(folder), "siblings": files}
+        about = {"id": repository.removeprefix("datasets/"), "sha": commit_of(folder), "siblings": files}
+        about["private"] = repository in self.server.uploads.private
         content = json.dumps(entries if what in ("tree", "paths-info") else about).encode()
         self._answer(200, JSON, content)
 
@@ -150,18 +164,20 @@ class _Handler(BaseHTTPRequestHandler):
             first, last = int(asked[1]), min(int(asked[2] or len(content)), len(content) - 1)
             headers = headers | {"Content-Range": f"bytes {first}-{last}/{len(content)}"}
             status, content = 206, content[first : last + 1]
+        kind = self.failure.kind if self.failure else None
+        if kind == "lost answer":
+            drop(self)
+            return
         self.send_response(status)
         for name, value in (headers | {"Content-Length": str(len(content))}).items():
             self.send_header(name, value)
         self.end_headers()
+        if kind == "wrong bytes":
+            content = bytes(byte ^ 1 for byte in content)
         if self.command != "HEAD":
-            self.wfile.write(content)
+            self.wfile.write(content[: len(content) // 2] if kind == "cut answer" else content)
+        if kind == "cut answer":
+            drop(self)
 
     def log_message(self, *_: object) -> None:
         """Nothing: what was asked for stands in `requests`."""
-
-
-def _entry(root: Path, path: Path) -> dict[str, object]:
-    name = path.relative_to(root).as_posix()
-    kind = {"type": "directory"} if path.is_dir() else {"type": "file", "size": path.stat().st_size}
-    return kind | {"path": name, "oid": hashlib.sha1(name.encode(), usedforsecurity=False).hexdigest()}

@@ -1,7 +1,8 @@
 """What a client sends to the Hub of the tests: new repositories, large files ahead of time, commits.
 
 The steps of a push, as the real client takes them: create, validate-yaml (the card), preupload (which files
-are large), batch, put and verify (the large ones, by their hash), commit (everything at once).
+are large), batch, put and verify (the large ones, by their hash), commit (everything at once, to a branch or
+as a pull request, which lies at `ROOT/OWNER/NAME@refs/pr/NUMBER`).
 """
 
 from __future__ import annotations
@@ -10,19 +11,18 @@ import base64
 import hashlib
 import json
 import re
+import shutil
 import threading
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
+from hub_files import Json, commit_of, mode_of, write_file
 
 OWNER = "someone"  # whose token every client of these tests has
-LARGE = 10_000_000  # bytes; and the kinds of files that are large whatever their size
-LARGE_KINDS = (".safetensors", ".parquet", ".bin", ".png", ".wav", ".flac")
 FRONT = re.compile(r"---\r?\n(.*?)\r?\n---", re.DOTALL)
-
-Json = dict[str, Any]
 
 
 class Refusal(Exception):  # noqa: N818 (an answer, as HTTP has it)
@@ -42,20 +42,24 @@ class Uploads:
     Attributes:
         objects: large files that have arrived, by SHA-256; a commit makes them part of a repository.
         summaries: the first line of each commit's message.
+        private: names of the repositories that were made private.
+        requests: title of each pull request, by the repository and its number.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.objects: dict[str, bytes] = {}
         self.summaries: list[str] = []
+        self.private: set[str] = set()
+        self.requests: dict[tuple[str, int], str] = {}
         self._lock = threading.Lock()
 
     def answer(self, method: str, path: str, body: bytes, *, address: str, signed: bool) -> Json | None:
         """What a request is answered with, None where it is none of an upload's.
 
         Args:
-            method: GET, POST or PUT.
-            path: without the query.
+            method: GET, POST, PUT or DELETE.
+            path: with the query.
             body: what was sent.
             address: of the server, for the links in an answer.
             signed: whether a token came with it; links to storage need none.
@@ -63,11 +67,13 @@ class Uploads:
         Raises:
             Refusal: the request is not granted; nothing has changed.
         """
+        address_of = urlsplit(path)
         for verb, pattern, handle in ROUTES:
-            if verb == method and (found := re.fullmatch(pattern, path)):
-                if not signed and verb != "PUT":
+            if verb == method and (found := re.fullmatch(pattern, address_of.path)):
+                if not (signed or verb == "PUT" or handle is Uploads.validate):
                     raise Refusal(401, "Invalid username or password.")
-                return handle(self, *found.groups(), body=body, address=address)
+                query = {"query": parse_qs(address_of.query)} if handle in ASKED else {}
+                return handle(self, *map(unquote, found.groups()), body=body, address=address, **query)
         return None
 
     # ----- the steps of a push, in their order ------------------------------------------------------------
@@ -84,7 +90,62 @@ class Uploads:
             if (self.root / name).exists():
                 raise Refusal(409, "You already created this repository", **url)
             (self.root / name).mkdir(parents=True)
+            if asked.get("visibility") == "private":
+                self.private.add(name)
         return url
+
+    def delete(self, *, body: bytes, address: str) -> Json:
+        asked = json.loads(body)
+        folder = self._folder(f"{asked.get('organization') or OWNER}/{asked['name']}", "main")
+        for revision in (folder, *folder.parent.glob(f"{folder.name}@*")):
+            shutil.rmtree(revision)
+        return {}
+
+    def refs(self, repository: str, *, body: bytes, address: str) -> Json:
+        folder = self._folder(repository, "main")
+        names = {"main": folder} | {
+            path.name.partition("@")[2]: path
+            for path in folder.parent.glob(f"{folder.name}@*")
+            if path.name != f"{folder.name}@refs"
+        }
+        branches = [
+            {"name": name, "ref": f"refs/heads/{name}", "targetCommit": commit_of(path)}
+            for name, path in names.items()
+        ]
+        return {"branches": branches, "converts": [], "tags": []}
+
+    def branch(self, repository: str, name: str, *, body: bytes, address: str) -> Json:
+        folder = self._folder(repository, "main")
+        if "/" in name:
+            raise Refusal(400, f"Invalid rev id: {name}")
+        target = folder.with_name(f"{folder.name}@{name}")
+        if target.exists() or name == "main":
+            raise Refusal(409, f"Reference refs/heads/{name} already exists")
+        shutil.copytree(folder, target)
+        return {}
+
+    def delete_branch(self, repository: str, name: str, *, body: bytes, address: str) -> Json:
+        if name == "main":
+            raise Refusal(403, "the main branch cannot be deleted")
+        shutil.rmtree(self._folder(repository, name))
+        return {}
+
+    def discussions(self, repository: str, *, body: bytes, address: str) -> Json:
+        self._folder(repository, "main")
+        found = [
+            {
+                "title": title,
+                "num": number,
+                "author": {"name": OWNER},
+                "createdAt": "2026-01-01T00:00:00.000Z",
+                "status": "open",
+                "repo": {"name": repository.removeprefix("models/"), "type": "model"},
+                "isPullRequest": True,
+            }
+            for (name, number), title in self.requests.items()
+            if name == repository
+        ]
+        return {"count": len(found), "start": 0, "discussions": found}
 
     def validate(self, *, body: bytes, address: str) -> Json:
         head = FRONT.match(json.loads(body)["content"])
@@ -97,7 +158,7 @@ class Uploads:
 
     def preupload(self, repository: str, revision: str, *, body: bytes, address: str) -> Json:
         folder = self._folder(repository, revision)
-        return {"files": [_mode(folder, file) for file in json.loads(body)["files"]]}
+        return {"files": [mode_of(folder, file) for file in json.loads(body)["files"]]}
 
     def batch(self, repository: str, *, body: bytes, address: str) -> Json:
         self._folder(repository, "main")
@@ -120,7 +181,9 @@ class Uploads:
             raise Refusal(404, f"there is no {oid} of that size")
         return {}
 
-    def commit(self, repository: str, revision: str, *, body: bytes, address: str) -> Json:
+    def commit(
+        self, repository: str, revision: str, *, body: bytes, address: str, query: Mapping[str, list[str]]
+    ) -> Json:
         folder = self._folder(repository, revision)
         header, *operations = [json.loads(line) for line in body.splitlines() if line]
         parent = header["value"].get("parentCommit")
@@ -129,11 +192,19 @@ class Uploads:
                 raise Refusal(412, "A commit has happened since. Please refresh and try again.")
             # Everything is looked at before anything is written.
             files = dict(self._file(operation) for operation in operations)
+            page = f"{address}/{repository.removeprefix('models/')}"
+            asked = {}
+            if query.get("create_pr") == ["1"]:
+                number = 1 + sum(name == repository for name, _ in self.requests)
+                self.requests[repository, number] = header["value"]["summary"]
+                main = self._folder(repository, "main")
+                folder = shutil.copytree(folder, main.with_name(f"{main.name}@refs") / "pr" / str(number))
+                asked = {"pullRequestUrl": f"{page}/discussions/{number}"}
             for name, content in files.items():
-                _write(folder, name, content)
+                write_file(folder, name, content)
             self.summaries.append(header["value"]["summary"])
-        oid, page = commit_of(folder), f"{address}/{repository.removeprefix('models/')}"
-        return {"success": True, "commitOid": oid, "commitUrl": f"{page}/commit/{oid}"}
+        oid = commit_of(folder)
+        return {"success": True, "commitOid": oid, "commitUrl": f"{page}/commit/{oid}", **asked}
 
     # ----- folders and files ------------------------------------------------------------------------------
 
@@ -167,6 +238,11 @@ MODEL_OR_DATA_SET = r"((?:models|datasets)/[^/]+/[^/]+)"
 ROUTES = (
     ("GET", "/api/whoami-v2", Uploads.who),
     ("POST", "/api/repos/create", Uploads.create),
+    ("DELETE", "/api/repos/delete", Uploads.delete),
+    ("GET", rf"/api/{MODEL_OR_DATA_SET}/refs", Uploads.refs),
+    ("POST", rf"/api/{MODEL_OR_DATA_SET}/branch/([^/]+)", Uploads.branch),
+    ("DELETE", rf"/api/{MODEL_OR_DATA_SET}/branch/([^/]+)", Uploads.delete_branch),
+    ("GET", rf"/api/{MODEL_OR_DATA_SET}/discussions", Uploads.discussions),
     ("POST", "/api/validate-yaml", Uploads.validate),
     ("POST", rf"/api/{MODEL_OR_DATA_SET}/preupload/([^/]+)", Uploads.preupload),
     ("POST", r"/((?:datasets/)?[^/]+/[^/]+)\.git/info/lfs/objects/batch", Uploads.batch),
@@ -174,34 +250,4 @@ ROUTES = (
     ("POST", "/lfs/verify/([0-9a-f]{64})", Uploads.verify),
     ("POST", rf"/api/{MODEL_OR_DATA_SET}/commit/([^/]+)", Uploads.commit),
 )
-
-
-def commit_of(folder: Path) -> str:
-    """The name of what lies in a folder now: another one after every change."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    state = [
-        (path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files
-    ]
-    return hashlib.sha1(repr((str(folder), state)).encode(), usedforsecurity=False).hexdigest()
-
-
-def _mode(folder: Path, file: Mapping[str, Any]) -> Json:
-    """Whether a file is sent ahead, and what it is now, so that the same is not committed again."""
-    large = file["size"] >= LARGE or file["path"].endswith(LARGE_KINDS)
-    about = {"path": file["path"], "uploadMode": "lfs" if large else "regular", "shouldIgnore": False}
-    path = folder / file["path"]
-    if path.is_file():
-        content = path.read_bytes()
-        blob = b"blob %d\0" % len(content) + content
-        sha1 = hashlib.sha1(blob, usedforsecurity=False).hexdigest()
-        about["oid"] = hashlib.sha256(content).hexdigest() if large else sha1
-    return about
-
-
-def _write(folder: Path, name: str, content: bytes | None) -> None:
-    path = folder / name
-    if content is None:
-        path.unlink(missing_ok=True)
-    else:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+ASKED = (Uploads.commit,)  # what reads the query

@@ -7,6 +7,7 @@ its processes of `ranks`, and those that read audio for them, get the signal `nu
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
@@ -50,8 +51,16 @@ def serve() -> None:
     import hf_distilhubert.distillation_run
     import hf_distilhubert.teachers  # noqa: F401
 
+    build_table_of_names()
     for line in sys.stdin:
         print(json.dumps(attempt(**json.loads(line))), flush=True)
+
+
+def build_table_of_names() -> None:
+    """Of the names that weights once had: Transformers builds it when the first model is loaded or saved."""
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+
+    get_checkpoint_conversion_mapping("hubert")
 
 
 def attempt(
@@ -59,8 +68,10 @@ def attempt(
 ) -> dict:
     """Run the command once; its exit statuses (negative: the signal), and what it printed."""
     if stage == "finetune":
+        import finetune.metrics
         import finetune.train
         import finetune.trainer  # noqa: F401 - before the fork
+    gc.freeze()  # what a fork inherits it need not look through again
     reader, writer = os.pipe()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

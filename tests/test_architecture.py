@@ -107,6 +107,7 @@ def test_importing_the_library_is_quick():
         ("finetune.train", "--help"),
         ("finetune.score", "--help"),
         ("model_card.render", "--help"),
+        ("model_card.push", "--help"),
         ("demo.run", "--help"),
         ("demo.speech", "--help"),
     ],

@@ -180,16 +180,19 @@ def test_an_s3prl_that_does_not_run_is_left_out_by_name(
     assert result.left_out["s3prl"].startswith("S3PRL does not run here: ")
 
 
-def test_exported_peers_give_what_the_model_gives(exported: Any) -> None:
+def test_exported_peers_give_what_the_model_gives_in_a_padded_batch_too(exported: Any) -> None:
     pytest.importorskip("openvino")
     recogniser, folder, _ = exported
-    clip = (0.1 * np.random.default_rng(0).standard_normal(16_000)).astype(np.float32)
-    (frames,) = Way("hf", "hf", str(recogniser)).build(1, [])([clip])
+    noise = (0.1 * np.random.default_rng(0).standard_normal(16_000)).astype(np.float32)
+    clips = [noise, noise[:7_000]]
+    alone = Way("hf", "hf", str(recogniser)).build(1, [])
     with torch.no_grad():
-        expected = HubertForCTC.from_pretrained(recogniser).lm_head(frames)
+        head = HubertForCTC.from_pretrained(recogniser).lm_head
+        expected = [head(alone([clip])[0]) for clip in clips]
     for kind, tolerance in (("onnx", 1e-5), ("openvino", 5e-2)):
-        (logits,) = Way(kind, kind, str(folder / "onnx" / "model.onnx")).build(1, [])([clip])
-        assert (logits - expected).norm() / expected.norm() < tolerance
+        found = Way(kind, kind, str(folder / "onnx" / "model.onnx")).build(1, [])(clips)
+        for logits, right in zip(found, expected, strict=True):
+            assert (logits - right).norm() / right.norm() < tolerance
 
 
 @pytest.mark.skipif(not STATUS.exists(), reason="memory is counted on Linux")
@@ -268,8 +271,10 @@ def test_int8_is_compared_with_float32_in_words(
     from benchmarks import int8_quality
 
     recogniser = save_recogniser(tmp_path / "recogniser")
-    monkeypatch.setattr("sys.argv", ["", "--model", str(recogniser), "--data", str(spoken)])
+    arguments = ["--splits", "validation", "test", "--choices", "2"]
+    monkeypatch.setattr("sys.argv", ["", "--model", str(recogniser), "--data", str(spoken), *arguments])
     int8_quality.main()
-    printed = capsys.readouterr().out
-    assert "4 clips, 4 words, ranges from 12 others" in printed
-    assert 0 < float(printed.split("logits off by ")[1].split(",")[0]) < 1
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.endswith("8 clips, 8 words")
+    assert [line.partition(":")[0] for line in lines] == ["bfloat16", "int8", "int8"]
+    assert all(0 < float(line.split("logits off by ")[1].split(",")[0]) < 0.03 for line in lines)

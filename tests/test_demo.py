@@ -7,24 +7,35 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
-from conftest import LARGE, ROOT, TINY, command
+from conftest import LARGE, ROOT, TINY, python
 from transformers import AutoProcessor, HubertConfig, HubertForCTC
 
-from demo.run import SHIPPED_TEACHER, _output_dir
+from demo.run import RECORDINGS, SHIPPED_TEACHER, Demo, _output_dir, main
 from demo.ship_teacher import ship, widen_front_end
 from demo.speech import ACCENTS, TEST_VOICES, TRAIN_VARIANTS, VALIDATION_VOICES, in_words
 from hf_distilhubert.errors import UserError
 
 
+def in_forks(arguments: list[str], **_: Any) -> SimpleNamespace:
+    """What the demo starts, in a fork of a warm process: Python's start alone takes a minute otherwise."""
+    out = python(*arguments[1:], cwd=Path.cwd())
+    print(out)
+    return SimpleNamespace(returncode=0, stdout=out)
+
+
 @pytest.mark.slow
-def test_the_demo_runs_on_recordings(spoken, tmp_path):
-    out = command(
-        *("demo.run", "--data", spoken, "--output_dir", tmp_path / "out"),
-        *("--teacher_steps", 2, "--distill_steps", 2, "--finetune_steps", 2),
-    )
+def test_the_demo_runs_on_recordings(spoken, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("demo.run.subprocess", SimpleNamespace(run=in_forks, PIPE=subprocess.PIPE))
+    steps = ("--teacher_steps", "2", "--distill_steps", "2", "--finetune_steps", "2")
+    folders = ("--data", str(spoken), "--output_dir", str(tmp_path / "out"))
+    monkeypatch.setattr(sys, "argv", ["demo.run", *folders, *steps])
+    main()
+    out = capsys.readouterr().out
     card = Path(out.splitlines()[-1])
     assert [number for number in range(1, 8) if f"\n== {number}/7 " in out] == list(range(1, 8))
     assert "agree bit for bit" in out
@@ -32,8 +43,16 @@ def test_the_demo_runs_on_recordings(spoken, tmp_path):
     assert [row["model"] for row in comparison["rows"]] == ["teacher", "distilled", "undistilled"]
     for row in comparison["rows"]:
         assert f"{row['num_parameters']:,}" in out
-    assert len(list((card.parent / "figures").glob("*.png"))) == 2
+    assert {"comparison.png", "training.png"} <= {path.name for path in (card.parent / "figures").iterdir()}
     assert (tmp_path / "out" / "student" / "figures" / "losses.png").is_file()
+
+
+def test_a_command_of_the_demo_is_shown_and_its_failure_stops_it(tmp_path, capfd):
+    demo = Demo(tmp_path, tmp_path, RECORDINGS)
+    assert demo._command("-c", "print('said')", capture=True) == "said\n"
+    with pytest.raises(UserError, match=r"the demo stopped: `python -c 'exit\(3\)'` failed, see above"):
+        demo._command("-c", "exit(3)")
+    assert capfd.readouterr().out.startswith("$ python -c 'print('")
 
 
 def test_the_demo_never_clears_the_recordings_that_it_is_given(tmp_path, monkeypatch):
@@ -58,7 +77,7 @@ def test_the_same_command_speaks_the_same_set(tmp_path):
     )
     first, second = tmp_path / "first", tmp_path / "second"
     for folder in (first, second):
-        subprocess.run([sys.executable, "-c", script, folder], check=True, capture_output=True, cwd=ROOT)
+        python("-c", script, folder)
     with (first / "metadata.csv").open() as file:
         rows = list(csv.DictReader(file))
     for row in rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -291,3 +292,13 @@ def test_what_cannot_be_computed_is_said(tmp_path):
         FastEncoder(model, "int8", calibration=clips(399))
     with pytest.raises(UserError, match="give at least one"):
         FastEncoder(model)([])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_an_encoder_can_be_handed_to_another_process(dtype, tmp_path):
+    model, (waveform,) = recogniser(), clips(8_000)
+    model.save_pretrained(tmp_path)
+    made = FastEncoder(model, dtype, calibration=[waveform])
+    for encoder in (made, FastEncoder.from_pretrained(tmp_path, dtype, calibration=iter([waveform]))):
+        again = pickle.loads(pickle.dumps(encoder))
+        assert torch.equal(again(waveform).logits, encoder(waveform).logits)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +11,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import soundfile
-from conftest import ROOT, RUNS, TINY, save_recogniser
-from hub_server import HubServer
+from conftest import RUNS, TINY, python, save_recogniser
 from stopped_runs import outcome
 
 from finetune.arguments import CTCTrainingArguments
@@ -214,17 +211,14 @@ def test_without_one_a_recogniser_is_adapted_and_nothing_else(run, hub, tmp_path
 
 
 @pytest.mark.slow
-def test_a_data_set_on_the_hub_is_streamed_by_the_real_client(spoken, shape, tmp_path):
-    files = write_repository(tmp_path / "hub" / "datasets" / "someone" / "numbers", spoken)
+def test_a_data_set_on_the_hub_is_streamed_by_the_real_client(hub_and_processes, spoken, shape, tmp_path):
+    hub, server = hub_and_processes
+    files = write_repository(hub.root / "datasets" / "someone" / "spoken", spoken)
     (files[0].parent / "validation-00000-of-00001.parquet").write_bytes(files[0].read_bytes())
-    with HubServer(tmp_path / "hub") as hub:
-        flags = {"data": "hub:someone/numbers", "from_scratch": shape, "output_dir": tmp_path / "run"} | FLAGS
-        words = [str(word) for flag, value in flags.items() for word in (f"--{flag}", value)]
-        environment = hub.environment(tmp_path / "home") | {"PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "finetune.train", *words]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr[-2_000:]
-    assert "streamed, 2 files, revision" in done.stdout
-    assert "12 transcripts were read before" in done.stdout
-    assert "evaluation on 6 clips" in done.stdout
-    assert not list((tmp_path / "home").rglob("*.arrow"))
+    flags = {"data": "hub:someone/spoken", "from_scratch": shape, "output_dir": tmp_path / "run"} | FLAGS
+    words = [word for flag, value in flags.items() for word in (f"--{flag}", value)]
+    said = python("-m", "finetune.train", *words, cwd=tmp_path, server=server)
+    assert "streamed, 2 files, revision" in said
+    assert "12 transcripts were read before" in said
+    assert "evaluation on 6 clips" in said
+    assert not list(Path(server.environment["HF_HOME"]).rglob("someone___spoken/**/*.arrow"))

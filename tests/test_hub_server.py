@@ -140,3 +140,22 @@ def test_who_has_no_token_and_what_is_not_there_is_refused(hub, tmp_path):
     assert ask(hub, "POST", "/api/models/someone/model/commit/other", b"")[0] == 404
     damaged = {"content": "---\na: [\n---\n", "repoType": "model"}
     assert ask(hub, "POST", "/api/validate-yaml", damaged)[0] == 400
+
+
+def test_branches_are_made_listed_and_taken_away_and_a_repository_too(hub):
+    assert ask(hub, "POST", "/api/repos/create", {"name": "model", "visibility": "private"})[0] == 200
+    (hub.root / "someone" / "model" / "a.txt").write_text("a")
+    model = "/api/models/someone/model"
+    assert ask(hub, "POST", f"{model}/branch/dev", {})[0] == 200
+    assert ask(hub, "POST", f"{model}/branch/dev", {})[0] == 409
+    assert ask(hub, "POST", f"{model}/branch/refs%2Fpr%2F1", {})[0] == 400
+    branches = ask(hub, "GET", f"{model}/refs", b"")[1]["branches"]
+    assert {branch["name"] for branch in branches} == {"main", "dev"}
+    # A new branch stands at the commit that it was made from.
+    assert len({branch["targetCommit"] for branch in branches}) == 1
+    status, about = ask(hub, "GET", f"{model}/revision/dev", b"")
+    assert (status, about["private"], about["siblings"]) == (200, True, [{"rfilename": "a.txt"}])
+    assert ask(hub, "DELETE", f"{model}/branch/dev", b"")[0] == 200
+    assert ask(hub, "GET", f"{model}/revision/dev", b"")[0] == 404
+    assert ask(hub, "DELETE", "/api/repos/delete", {"name": "model", "organization": "someone"})[0] == 200
+    assert ask(hub, "GET", model, b"")[0] == 404

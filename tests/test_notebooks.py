@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import io
 import json
+import os
 import re
-from collections.abc import Iterator
+import shutil
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
+import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+import soundfile
 from conftest import ROOT, save_teacher
 from hub_server import HubServer
+from matplotlib.image import imread
 from nbclient import NotebookClient
+from safetensors.torch import load_file
+from transformers import HubertModel
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-FINETUNE = ROOT / "notebooks" / "finetune_ctc.ipynb"
+FEATURES, FINETUNE, DISTIL = (
+    ROOT / "notebooks" / f"{name}.ipynb" for name in ("features", "finetune_ctc", "distil")
+)
 MACHINE = re.compile(r"(?<![\w.:/])/(?:home|root|work|tmp|Users|content)\b")
 CARD = """---
 configs:
@@ -57,10 +69,15 @@ def test_a_notebook_is_valid_and_clean(path):
     assert not MACHINE.search(path.read_text(encoding="utf-8"))
 
 
+def test_every_notebook_starts_on_colab_with_the_same_one_cell():
+    first = [next(found for found in read(path).cells if found.cell_type == "code") for path in NOTEBOOKS]
+    assert {found.id for found in first} == {"install"}
+    assert len({found.source for found in first}) == 1
+
+
 @pytest.mark.parametrize("installed", [True, False])
 def test_the_first_cell_installs_what_is_missing_and_else_does_nothing(installed, monkeypatch):
     import importlib.util
-    import sys
 
     from IPython.core.inputtransformer2 import TransformerManager
 
@@ -82,11 +99,15 @@ def test_the_first_cell_installs_what_is_missing_and_else_does_nothing(installed
         assert sys.path == ["hf-distilhubert", *before]
 
 
-@pytest.fixture
-def hub(tmp_path: Path, speech_dir: Path) -> Iterator[HubServer]:
-    """The model and the data of the notebook under their own names: a tiny one, and twelve short clips."""
-    root = tmp_path / "hub"
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory, speech_dir: Path, golden_dir: Path) -> Iterator[HubServer]:
+    """The models and the data of the notebooks under their own names: tiny ones, and twelve short clips."""
+    root = tmp_path_factory.mktemp("hub")
     save_teacher(root / "ntu-spml" / "distilhubert", num_hidden_layers=2)
+    save_teacher(root / "facebook" / "hubert-base-ls960")
+    (root / "leo19941227" / "distilhubert").mkdir(parents=True)
+    checkpoint = root / "leo19941227" / "distilhubert" / "distilhubert_ls960_4-8-12.ckpt"
+    shutil.copyfile(golden_dir / "conversion" / "paper.ckpt", checkpoint)
     repository = root / "datasets" / "hf-internal-testing" / "librispeech_asr_dummy"
     (repository / "clean").mkdir(parents=True)
     (repository / "README.md").write_text(CARD)
@@ -107,19 +128,105 @@ def hub(tmp_path: Path, speech_dir: Path) -> Iterator[HubServer]:
         yield server
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where a notebook runs."""
+    path = tmp_path / "notebook"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def execute(
+    hub: HubServer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[nbformat.NotebookNode], None]:
+    """Runs a notebook in a kernel, in place."""
+    monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
+    search = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = hub.environment(tmp_path / "home")
+    environment |= {"ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT), "PATH": search}
+
+    def run(notebook: nbformat.NotebookNode) -> None:
+        client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}})
+        client.execute(env=environment)
+
+    return run
+
+
+def pictures(notebook: nbformat.NotebookNode) -> dict[str, np.ndarray]:
+    """What the cells have drawn, by the cell."""
+    return {
+        found.id: imread(io.BytesIO(base64.b64decode(output.data["image/png"])))[..., :3]
+        for found in notebook.cells
+        for output in found.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    }
+
+
+def assert_drawn(notebook: nbformat.NotebookNode, *names: str) -> None:
+    """These cells have drawn pictures wide enough to read, with colours in their frames."""
+    drawn = pictures(notebook)
+    assert set(drawn) == set(names)
+    for picture in drawn.values():
+        assert picture.shape[1] >= 600
+        assert (np.ptp(picture, axis=-1) > 0.2).mean() > 0.002
+
+
 @pytest.mark.slow
-def test_the_notebook_leads_from_a_name_on_the_hub_to_a_pushed_recogniser(hub, tmp_path, monkeypatch):
+def test_the_notebook_of_features_converts_draws_and_writes_them(execute, folder, speech_dir):
+    digits = folder / "free-spoken-digit-dataset" / "recordings"
+    digits.mkdir(parents=True)
+    for path in sorted((speech_dir / "fsdd_digits").glob("*/[378]_[jt]*_*.flac")):
+        word, speaker, _ = path.stem.split("_")
+        take = len(list(digits.glob(f"{word}_{speaker}_*")))
+        soundfile.write(digits / f"{word}_{speaker}_{take}.wav", *soundfile.read(path))
+    notebook = read(FEATURES)
+    insert_after(notebook, "settings", "TAKES = 2")
+    execute(notebook)
+
+    [said] = printed(notebook, "convert")
+    assert float(re.search(r"within (\S+) of S3PRL's", said)[1]) < 1e-5
+    assert_drawn(notebook, "pictures", "takes", "map", "heads")
+    takes = dict(line.split(": ") for line in printed(notebook, "takes"))
+    assert float(takes["another take"]) > float(takes["another word (8)"])
+    _, *shares = printed(notebook, "nearest")
+    assert [line.split()[0] for line in shares] == [f"hidden_states[{n}]" for n in range(3)] + ["any"]
+    [said] = printed(notebook, "fast")
+    assert float(re.search(r"difference (\S+) of", said)[1]) < 1e-5
+    files = [path.name for path in (folder / "features").rglob("*.safetensors")]
+    assert sorted(files) == ["7_jackson_0.safetensors", "7_theo_0.safetensors"]
+    assert printed(notebook, "files")[-2:] == [
+        f"{name} {load_file(folder / 'features' / name)['features'].numpy().shape}" for name in sorted(files)
+    ]
+
+
+@pytest.mark.slow
+def test_the_notebook_of_distillation_leads_to_a_student_that_stock_transformers_loads(execute, folder):
+    notebook = read(DISTIL)
+    insert_after(notebook, "settings", "LAYERS, STEPS = [2, 4], 12")
+    execute(notebook)
+
+    student = folder / "my-student"
+    held_out = json.loads((student / "results.json").read_text())["held_out"]
+    assert held_out["after"]["loss"] < held_out["before"]["loss"]
+    assert_drawn(notebook, "losses", "look")
+    _, *rows = printed(notebook, "compare")
+    assert [row.split()[1] for row in rows] == ["2", "4"]
+    models = printed(notebook, "cost")
+    parameters = [int(line.split(" parameters")[0].split()[-1].replace(",", "")) for line in models]
+    assert parameters[0] > parameters[1] == parameters[2]
+    assert parameters[1] == HubertModel.from_pretrained(student).num_parameters()
+
+
+@pytest.mark.slow
+def test_the_notebook_leads_from_a_name_on_the_hub_to_a_pushed_recogniser(hub, execute, folder, tmp_path):
     notebook = read(FINETUNE)
     insert_after(notebook, "settings", "STEPS, REPO_ID = 12, 'someone/my-recogniser'")
     # After so few steps it would write nothing.
     insert_after(notebook, "train", "torch.nn.init.normal_(model.lm_head.weight, std=5.0);")
-    folder = tmp_path / "notebook"
-    folder.mkdir()
-    monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
-    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}})
-    environment = hub.environment(tmp_path / "home") | {"ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT)}
-    client.execute(env=environment)
+    execute(notebook)
 
+    assert_drawn(notebook, "listen", "curve")
     # What `pipeline` and `Transcriber` load from the Hub says the same.
     by_pipeline, by_transcriber, *words = printed(notebook, "back")
     assert by_pipeline == by_transcriber
@@ -128,7 +235,7 @@ def test_the_notebook_leads_from_a_name_on_the_hub_to_a_pushed_recogniser(hub, t
     made, pushed = folder / "my-recogniser", hub.root / "someone" / "my-recogniser"
     there = {path.relative_to(pushed).as_posix() for path in pushed.rglob("*") if path.is_file()}
     here = {path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file()}
-    assert here - there == {"scores/test/report.html", "scores/test/utterances.csv"}
+    assert here - there == {"scores/test/report.html"}
     assert {"README.md", "model.safetensors", "tokenizer.json", "scores/test/results.json"} <= there <= here
     assert all((pushed / name).read_bytes() == (made / name).read_bytes() for name in there)
     card = (pushed / "README.md").read_text(encoding="utf-8")

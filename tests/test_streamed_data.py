@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import asdict
 from functools import partial
@@ -18,9 +16,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import soundfile
-from conftest import ROOT, RUNS, save_teacher
+from conftest import RUNS, python, save_teacher
 from crashes import Crash, at_step, crash
-from hub_server import HubServer
 from stopped_runs import SETTINGS, outcome
 
 from hf_distilhubert import UserError, streamed_steps, training
@@ -295,18 +292,15 @@ assert outcome(folder / "stopped") == outcome(folder / "alone")
 
 
 @pytest.mark.slow
-def test_a_data_set_on_the_hub_is_streamed_by_the_real_client(noises, tmp_path):
+def test_a_data_set_on_the_hub_is_streamed_by_the_real_client(hub_and_processes, noises, tmp_path):
+    hub, server = hub_and_processes
     teacher = save_teacher(tmp_path / "teacher")
     (noises / "page.wav").unlink()
-    files = tmp_path / "hub" / "datasets" / "someone" / "noises"
+    files = hub.root / "datasets" / "someone" / "noises"
     write_repository(files, sorted(noises.iterdir()))
     shutil.copyfile(files / "train-00000-of-00003.parquet", files / "validation-00000-of-00001.parquet")
-    with HubServer(tmp_path / "hub") as hub:
-        environment = hub.environment(tmp_path / "home") | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-        command = [sys.executable, "-c", RUN, str(teacher), str(tmp_path)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2_000:]
-    assert "streamed, 3 files, revision" in done.stdout
-    assert "going on from" in done.stdout
-    assert not list((tmp_path / "home").rglob("*.arrow"))
+    said = python("-c", RUN, teacher, tmp_path, server=server)
+    assert "streamed, 3 files, revision" in said
+    assert "going on from" in said
+    assert not list(Path(server.environment["HF_HOME"]).rglob("someone___noises/**/*.arrow"))
     assert '"held_out"' in (tmp_path / "alone" / "log.jsonl").read_text()

@@ -1,0 +1,130 @@
+"""The card below its metadata: every section of `template.md`, by name."""
+
+from __future__ import annotations
+
+import html
+import json
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_distilhubert import __version__
+from model_card import description, history, measured, wording
+from model_card.facts import Facts
+from model_card.limits import limitations
+
+if TYPE_CHECKING:
+    from model_card.figures import Figure
+
+PLACE = {"data": wording.code, "split": wording.cell}
+FORMS = (
+    *(wording.percent, wording.millions, wording.factor),
+    *(wording.count, wording.megabytes, wording.scientific),
+)
+
+
+def sections(
+    facts: Facts, metadata: Mapping[str, Any], figures: Mapping[str, Figure], written: str
+) -> dict[str, str]:
+    """Name -> Markdown, in the order of the card; empty where the folder says nothing of it.
+
+    Args:
+        facts: of the folder.
+        metadata: the head of the card.
+        figures: that were drawn, by what they show.
+        written: which keys of the metadata are ours.
+    """
+    import jinja2
+
+    # Markdown, not HTML: what comes from files is made safe by `cell` and `code`.
+    environment = jinja2.Environment(  # noqa: S701
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"cell": wording.cell, "code": wording.code}
+    environment.filters |= {form.__name__: _or_missing(form) for form in FORMS}
+    template = environment.get_template("template.md")
+    values = _usage(facts) | _results(facts) | _prose(facts)
+    context = template.new_context(
+        values | {"metadata": metadata, "figures": figures, "written": written, "picture": picture}
+    )
+    return {name.replace("_", "-"): "".join(block(context)) for name, block in template.blocks.items()}
+
+
+def _usage(facts: Facts) -> dict[str, Any]:
+    file = f"{facts.name}/{facts.export.get('file', 'onnx/model.onnx')}"
+    return {
+        "facts": facts,
+        "reference": json.dumps(facts.name, ensure_ascii=False),
+        "hub_name": json.dumps(f"OWNER/{facts.name}", ensure_ascii=False),
+        "shell_name": shlex.quote(facts.name),
+        "file": json.dumps(file, ensure_ascii=False),
+        "half": facts.config.get("dtype", "float32") != "float32",
+        "heads": facts.architecture == "HubertForLayerDistillation",
+    }
+
+
+def _results(facts: Facts) -> dict[str, Any]:
+    scores, comparison = facts.scores.items(), facts.comparison
+    lines = [
+        line(split, score) for split, score in scores for line in (measured.error_line, measured.against_line)
+    ]
+    return {
+        "rate": wording.error_rate,
+        "errors": [line for line in lines if line],
+        "resampled": measured.resampled(facts),
+        "groups": list(measured.groups(facts)),
+        "measured_on": _place(comparison),
+        "measured_cost": _place(facts.export.get("cost", {})),
+        "machine": measured.machine_line(facts),
+        "sizes": measured.sizes(facts.benchmark),
+        "speeds": measured.speeds(facts.benchmark),
+        "ratios": list(measured.ratios(facts.benchmark)),
+        "parity": facts.conversion.get("parity", []),
+    }
+
+
+def _place(entry: Mapping[str, Any]) -> str:
+    """On which speech something was measured."""
+    return wording.listing(*(wording.given(entry, *item) for item in PLACE.items()))
+
+
+def _prose(facts: Facts) -> dict[str, Any]:
+    step = description.frame_milliseconds(facts)
+    ours = any(stage.get("stage") in ("convert", "distill", "finetune") for stage in facts.stages)
+    return {
+        "what_it_is": description.what_it_is(facts),
+        "stages": history.stage_lines(facts),
+        "commands": history.commands(facts),
+        "settings": list(map(history.settings_line, facts.settings)),
+        "versions": history.version_line(facts),
+        "hidden_states": list(description.hidden_states(facts)),
+        "step": f"{step:g}" if step else "",
+        "limitations": limitations(facts),
+        "input_line": description.input_line(facts),
+        "text_line": description.text_line(facts),
+        "vocabulary_line": description.vocabulary_line(facts),
+        "project_version": _project_version(facts) if ours else "",
+    }
+
+
+def _project_version(facts: Facts) -> str:
+    """Of this project when the last stage ran, as far as that was written down."""
+    return (
+        str(facts.stages[-1].get("versions", {}).get("hf-distilhubert", "")) if facts.stages else __version__
+    )
+
+
+def picture(figure: Figure) -> str:
+    """A figure in both styles: the browser takes the one that the reader's page has."""
+    return (
+        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{figure.dark}">'
+        f'<img src="{figure.light}" alt="{html.escape(figure.alt)}"></picture>'
+    )
+
+
+def _or_missing(form: Callable[[float | None], str]) -> Callable[[Any], str]:
+    """A filter to which Jinja's "undefined" is what was not measured."""
+    import jinja2
+
+    return lambda value: form(None if isinstance(value, jinja2.Undefined) else value)
