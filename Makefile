@@ -18,7 +18,7 @@ demo: $(READY)
 	$(BIN)/python -m demo.run $(if $(DATA),--data '$(DATA)')
 
 test: lint
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff format --check $(CODE)

@@ -50,13 +50,15 @@ class CTCTrainingArguments(TrainingArguments):
         """Show bars on a terminal only; compute in bfloat16 where the hardware does.
 
         Raises:
-            UserError: Trainer is to push to the Hub, or a setting needs a package that is not installed.
+            UserError: Trainer is to push to the Hub or has a token, or a setting needs a missing package.
         """
         if self.push_to_hub:
             raise UserError(
                 "--push_to_hub would publish a pickled file of Trainer's beside the model; leave it out, "
                 "and push the finished folder: python -m model_card.push FOLDER OWNER/NAME"
             )
+        if self.hub_token:
+            raise UserError("--hub_token is used for nothing here and would be written down; leave it out")
         if self.disable_tqdm is None:
             self.disable_tqdm = not sys.stderr.isatty()
         if self.bf16 is None:

@@ -39,7 +39,7 @@ def draw_speed(benchmark: Mapping[str, Any], path: str | Path, theme: Theme = LI
         speed.set(
             title=f"Speed, {work} clip", xlabel=f"s of speech per s, {threads:g} thread{'s' * (threads > 1)}"
         )
-        sizes = [way.get("file_bytes", 0) / 1e6 for way in ways]
+        sizes = [(way.get("file_bytes") or 0) / 1e6 for way in ways]
         bars = size.barh(range(len(ways)), sizes, height=0.6, color=colours)
         label_bars(size, bars, [f"{value:.3g}" if value else "not known" for value in sizes], theme)
         size.set(title="Size", xlabel="file in MB")

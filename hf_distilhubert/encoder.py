@@ -136,14 +136,17 @@ class FastEncoder:
         """
         clips = self._clips(input_values, attention_mask)
         states: list[list[Tensor]] = [[] for _ in clips]
-        for index, found in self.route(clips):
-            states[index] = found if output_hidden_states else found[-1:]
-        last = [found[-1] for found in states]
+        # In a training loop autocast would round what is computed here.
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            for index, found in self.route(clips):
+                states[index] = found if output_hidden_states else found[-1:]
+            last = [found[-1] for found in states]
+            logits = _padded(map(self.head, last)) if self.head else None
         return FastEncoderOutput(
             last_hidden_state=_padded(last),
             frame_lengths=torch.tensor([len(frames) for frames in last], device=last[0].device),
             hidden_states=tuple(map(_padded, zip(*(found[:-1] for found in states), strict=True))) or None,
-            logits=_padded([self.head(frames) for frames in last]) if self.head else None,
+            logits=logits,
         )
 
     def _clips(
@@ -158,7 +161,7 @@ class FastEncoder:
 
     def _unpadded(self, clips: list[Tensor], mask: Tensor) -> list[Tensor]:
         mask = mask[None] if mask.ndim == 1 and len(clips) == 1 else mask
-        if mask.shape != (len(clips), *clips[0].shape) or bool(
+        if any(mask.shape != (len(clips), *clip.shape) for clip in clips) or bool(
             (mask[:, 1:].bool() & ~mask[:, :-1].bool()).any()
         ):
             raise UserError(

@@ -31,9 +31,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor, *, frames: int) -> Tensor:
         return mixed.transpose(0, 1).reshape(rows, -1)
     query, key = query * size**-0.5, key.contiguous()
     value = value.transpose(1, 2).contiguous()
-    hidden_rows = torch.zeros(rows)
+    hidden_rows = query.new_zeros(rows)
     hidden_rows[frames:] = -torch.inf
-    out = torch.empty(rows, heads, size)
+    out = query.new_empty(rows, heads, size)
     for head in range(heads):
         for start in range(0, rows, QUERIES):
             scores = _product(query[head, start : start + QUERIES], key[head], hidden_rows)

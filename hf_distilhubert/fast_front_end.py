@@ -15,14 +15,14 @@ from hf_distilhubert.fast_winograd import WinogradConvolution
 from hf_distilhubert.group_norm import convolution_statistics
 from hf_distilhubert.packed import Linear, Norm, PackedLinear, Packing
 
-# Rows at once. The third layer has an eighth of the first one's rows; up to it they stay in the cache, and
+# Rows at once. The third layer has a quarter of the first one's rows; up to it they stay in the cache, and
 # what comes behind works on larger pieces.
-EARLY_LAYERS, EARLY_ROWS, ROWS = 3, 255, 511
+EARLY_LAYERS, EARLY_ROWS, ROWS = 3, 383, 511
 ChannelStatistics = tuple[Tensor, Tensor]
 
 
 class FastFrontEnd:
-    """`HubertModel.feature_extractor` for one clip at a time, in memory that does not grow with the clip.
+    """`HubertModel.feature_extractor` for one clip at a time; only the last layer's output is ever whole.
 
     Args:
         extractor: the layers, with GELU, and group or layer norm.

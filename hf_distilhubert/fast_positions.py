@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-BLOCKS = 16  # at once: memory stays flat in the length of a clip
+BLOCKS = 16  # at once, so that no clip has large spectra
 
 
 class FastPositions:
@@ -45,7 +45,7 @@ class FastPositions:
         blocks = -(-frames // self.step)
         left = self.kernel // 2
         padded = F.pad(hidden.T, (left, blocks * self.step + self.kernel - 1 - left - frames))
-        out = torch.empty(padded.shape[0], blocks * self.step)
+        out = padded.new_empty(padded.shape[0], blocks * self.step)
         for start in range(0, blocks, BLOCKS):
             end = min(start + BLOCKS, blocks)
             piece = padded[:, start * self.step : (end - 1) * self.step + self.size]

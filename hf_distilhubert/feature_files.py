@@ -55,7 +55,7 @@ class FeatureFiles:
             else:
                 with safe_open(target, "numpy") as file:
                     frames = file.get_slice("features").get_shape()[0]
-        except (OSError, ValueError, SafetensorError):
+        except (OSError, EOFError, ValueError, SafetensorError):
             return False
         config = self.encoder.config
         # A header may be off by a sample where the rate is another.

@@ -8,6 +8,7 @@ between the two computes in bfloat16.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -41,12 +42,13 @@ class Range:
         """The one whose bytes lie between two values."""
         low, high = min(low, 0.0), max(high, 0.0)
         scale = (high - low) / 255 or 1.0
-        return cls(scale, round(-low / scale))
+        # Where there is a NaN the scale is one, and makes one of all that it is for.
+        return cls(scale, 0 if math.isnan(scale) else round(-low / scale))
 
     def bytes_of(self, values: Tensor) -> Tensor:
         """uint8; values outside the range become its ends."""
         # Conversion cuts off decimals, so that a half more rounds.
-        moved = torch.add(torch.tensor(self.zero + 0.5), values, alpha=1 / self.scale)
+        moved = torch.add(values.new_tensor(self.zero + 0.5), values, alpha=1 / self.scale)
         return moved.clamp_(0, 255).to(torch.uint8)
 
 
@@ -62,7 +64,7 @@ class Int8Packing(FloatPacking):
 
     def __init__(self, ranges: Mapping[str, Range]) -> None:
         super().__init__(torch.bfloat16 if computes_in_bf16() else torch.float32)
-        self.transforms, self.ranges = torch.float32, ranges
+        self.transforms, self.winograd, self.ranges = torch.float32, False, ranges
 
     def entry(self, name: str | None) -> Linear:
         """See `Packing`."""
@@ -99,7 +101,7 @@ class Int8Linear:
         self.scales = (weight.abs().amax(1) / 127).clamp(min=1e-12)
         whole = torch.round(weight / self.scales[:, None]).to(torch.int8)
         self.weight = torch.ops.onednn.qlinear_prepack(whole, None)
-        self.zeros = torch.zeros(len(weight), dtype=torch.int32)
+        self.zeros = self.scales.new_zeros(len(weight), dtype=torch.int32)
         self.bias = None if bias is None else bias.detach().float()
         self.dtype, self.gelu = dtype, gelu
 

@@ -55,5 +55,7 @@ def command_line() -> str | None:
 
 def _published(word: str) -> str:
     """`/home/me/speech` -> `speech`, `--data=/home/me/speech` -> `--data=speech`."""
-    flag, equals, value = word.rpartition("=")
-    return flag + equals + Path(value).name if Path(value).is_absolute() else word
+    if Path(word).is_absolute():
+        return Path(word).name
+    flag, equals, value = word.partition("=")
+    return flag + equals + _published(value) if equals else word

@@ -17,7 +17,7 @@ from hf_distilhubert.fast_front_end import ChannelStatistics, FastFrontEnd
 from hf_distilhubert.fast_transformer import PROJECTION, FastTransformer
 from hf_distilhubert.group_norm import mask_group_norm
 from hf_distilhubert.int8 import Int8Packing, Observer, Range
-from hf_distilhubert.packed import FloatPacking, PackedLinear, Packing
+from hf_distilhubert.packed import FloatPacking, Packing
 
 TORCH = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 BATCH_SECONDS = 120.0  # of padded audio at once on an accelerator
@@ -33,16 +33,11 @@ def choose_route(
     Raises:
         UserError: see `FastEncoder`.
     """
+    # A copy: where training goes on, weights that are packed stay as they were, and so must the others.
+    own: Any = copy.deepcopy(model).eval().to(device)
     recognises = isinstance(model, HubertForCTC)
-    encoder: Any = model.hubert if recognises else model
-    head = (
-        PackedLinear(*(value.to(device).float() for value in model.lm_head.parameters()))
-        if recognises
-        else None
-    )
+    encoder, head = (own.hubert, own.lm_head.float()) if recognises else (own, None)
     fast = device.type == "cpu" and has_fast_form(encoder)
-    if fast and encoder.device.type != "cpu":
-        encoder = copy.deepcopy(encoder).cpu()
     if dtype != "int8":
         number = TORCH[dtype]
         return head, FastRoute(encoder, FloatPacking(number)) if fast else PlainRoute(encoder, number, device)
@@ -50,8 +45,10 @@ def choose_route(
         raise UserError(f"int8 has no form for this model on {device}; give float32 or bfloat16")
     if not hasattr(torch.ops.onednn, "qlinear_prepack"):
         raise UserError("int8 needs oneDNN, which this build of torch lacks; give float32 or bfloat16")
-    if not clips:
-        raise UserError("int8 takes the ranges of its numbers from real speech; give clips to calibrate with")
+    if not clips or not all(bool(clip.isfinite().all()) for clip in clips):
+        raise UserError(
+            "int8 takes the ranges of its numbers from real speech; give clips to calibrate with, without NaN"
+        )
     return head, FastRoute(encoder, Int8Packing(calibrate(encoder, clips)))
 
 
@@ -121,13 +118,13 @@ class PlainRoute:
     """Transformers' own model, in batches of similar length on an accelerator, with padding masked.
 
     Args:
-        encoder: the model; a copy is made.
+        encoder: the model, which is the route's own from then on.
         dtype: what it computes in.
         device: where.
     """
 
-    def __init__(self, encoder: HubertModel, dtype: torch.dtype, device: torch.device) -> None:
-        self.model: Any = copy.deepcopy(encoder).eval().to(device, dtype)
+    def __init__(self, encoder: Any, dtype: torch.dtype, device: torch.device) -> None:
+        self.model: Any = encoder.to(device, dtype)
         mask_group_norm(self.model)
         # A CPU is busy with one clip, and what is padded to another's length is lost time.
         self.samples = 0 if device.type == "cpu" else BATCH_SECONDS * SAMPLING_RATE

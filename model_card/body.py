@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_distilhubert import __version__
 from model_card import description, history, measured, wording
 from model_card.facts import Facts
 from model_card.limits import limitations
 
 if TYPE_CHECKING:
+    from jinja2 import Template
+
     from model_card.figures import Figure
 
 PLACE = {"data": wording.code, "split": wording.cell}
@@ -25,7 +26,11 @@ FORMS = (
 
 
 def sections(
-    facts: Facts, metadata: Mapping[str, Any], figures: Mapping[str, Figure], written: str
+    facts: Facts,
+    metadata: Mapping[str, Any],
+    figures: Mapping[str, Figure],
+    written: str,
+    repo_id: str | None = None,
 ) -> dict[str, str]:
     """Name -> Markdown, in the order of the card; empty where the folder says nothing of it.
 
@@ -34,7 +39,23 @@ def sections(
         metadata: the head of the card.
         figures: that were drawn, by what they show.
         written: which keys of the metadata are ours.
+        repo_id: the repository that the model is loaded from; None for its folder.
     """
+    template = _template()
+    values = _usage(facts, repo_id) | _results(facts) | _prose(facts)
+    context = template.new_context(
+        values | {"metadata": metadata, "figures": figures, "written": written, "picture": picture}
+    )
+    return {name.replace("_", "-"): "".join(block(context)) for name, block in template.blocks.items()}
+
+
+def usage(facts: Facts, repo_id: str) -> str:
+    """The section on how to use the model, as it is loaded from a repository on the Hub."""
+    template = _template()
+    return "".join(template.blocks["usage"](template.new_context(_usage(facts, repo_id))))
+
+
+def _template() -> Template:
     import jinja2
 
     # Markdown, not HTML: what comes from files is made safe by `cell` and `code`.
@@ -43,22 +64,23 @@ def sections(
     )
     environment.filters |= {"cell": wording.cell, "code": wording.code}
     environment.filters |= {form.__name__: _or_missing(form) for form in FORMS}
-    template = environment.get_template("template.md")
-    values = _usage(facts) | _results(facts) | _prose(facts)
-    context = template.new_context(
-        values | {"metadata": metadata, "figures": figures, "written": written, "picture": picture}
-    )
-    return {name.replace("_", "-"): "".join(block(context)) for name, block in template.blocks.items()}
+    return environment.get_template("template.md")
 
 
-def _usage(facts: Facts) -> dict[str, Any]:
-    file = f"{facts.name}/{facts.export.get('file', 'onnx/model.onnx')}"
+def _usage(facts: Facts, repo_id: str | None) -> dict[str, Any]:
+    def quoted(text: str) -> str:
+        return json.dumps(text, ensure_ascii=False)
+
+    name, file = repo_id or facts.name, facts.export.get("file", "onnx/model.onnx")
     return {
         "facts": facts,
-        "reference": json.dumps(facts.name, ensure_ascii=False),
-        "hub_name": json.dumps(f"OWNER/{facts.name}", ensure_ascii=False),
-        "shell_name": shlex.quote(facts.name),
-        "file": json.dumps(file, ensure_ascii=False),
+        "repo_id": repo_id,
+        "reference": quoted(name),
+        "hub_name": quoted(repo_id or f"OWNER/{facts.name}"),
+        "shell_name": shlex.quote(name),
+        "file": f"snapshot_download({quoted(name)}) + {quoted(f'/{file}')}"
+        if repo_id
+        else quoted(f"{name}/{file}"),
         "half": facts.config.get("dtype", "float32") != "float32",
         "heads": facts.architecture == "HubertForLayerDistillation",
     }
@@ -91,7 +113,7 @@ def _place(entry: Mapping[str, Any]) -> str:
 
 def _prose(facts: Facts) -> dict[str, Any]:
     step = description.frame_milliseconds(facts)
-    ours = any(stage.get("stage") in ("convert", "distill", "finetune") for stage in facts.stages)
+    versions = facts.stages[-1].get("versions", {}) if facts.stages else {}
     return {
         "what_it_is": description.what_it_is(facts),
         "stages": history.stage_lines(facts),
@@ -104,15 +126,8 @@ def _prose(facts: Facts) -> dict[str, Any]:
         "input_line": description.input_line(facts),
         "text_line": description.text_line(facts),
         "vocabulary_line": description.vocabulary_line(facts),
-        "project_version": _project_version(facts) if ours else "",
+        "project_version": versions.get("hf-distilhubert", ""),
     }
-
-
-def _project_version(facts: Facts) -> str:
-    """Of this project when the last stage ran, as far as that was written down."""
-    return (
-        str(facts.stages[-1].get("versions", {}).get("hf-distilhubert", "")) if facts.stages else __version__
-    )
 
 
 def picture(figure: Figure) -> str:

@@ -16,7 +16,7 @@ from transformers.trainer_utils import HubStrategy
 
 from hf_distilhubert.errors import UserError, one_line
 from model_card.render import render
-from model_card.training_records import write_records
+from model_card.training_records import History, write_records
 
 __all__ = ["CardCallback", "write_records"]
 logger = logging.getLogger(__name__)
@@ -72,6 +72,7 @@ class CardCallback(TrainerCallback):
         self.given |= {"dataset": dataset, "data_license": data_license}
         self.failure: str | None = None
         self._trains = False
+        self._history = History()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Refuse a model of another kind before it is trained; say so where pickles were asked for.
@@ -85,6 +86,7 @@ class CardCallback(TrainerCallback):
                 f"a CardCallback writes cards of recognisers (HubertForCTC, …), and this is a {kind}"
             )
         self._trains, self.failure = True, None
+        self._history = self._history.then(given["model"], state)
         strategy = HubStrategy(args.hub_strategy).value
         if args.push_to_hub and "checkpoint" in strategy and state.is_world_process_zero:
             logger.warning(
@@ -96,20 +98,21 @@ class CardCallback(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Say again what went wrong hours ago."""
         self._trains = False
+        transformers.trainer.TRAINING_ARGS_NAME = PICKLE
         if self.failure:
             self._warn(args.output_dir)
 
     def on_push_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-        """Before Trainer saves and uploads: hide the pickle, and see to it that the card is ours."""
+        """Before Trainer saves and uploads: see to it that the card is ours, and no pickle beside it."""
         if not state.is_world_process_zero:
             return
         trainer = self._trainer()
         trainer.create_model_card = partial(self._create_model_card, trainer)  # type: ignore[method-assign]
-        transformers.trainer.TRAINING_ARGS_NAME = HIDDEN
-        if (earlier := Path(args.output_dir, PICKLE)).exists():
-            earlier.replace(earlier.with_name(HIDDEN))
         if self._trains:
-            # Of a checkpoint Trainer writes no card, and it copies the config once this has returned.
+            # Of a checkpoint Trainer writes no card, and it copies the config once this has returned. It
+            # pickles its arguments then too, and uploads at once; `on_save` follows.
+            transformers.trainer.TRAINING_ARGS_NAME = HIDDEN
+            _hide_pickle(args.output_dir)
             config = copy.deepcopy(given["model"].config)
             config.architectures = [type(given["model"]).__name__]
             config.save_pretrained(args.output_dir)
@@ -136,15 +139,16 @@ class CardCallback(TrainerCallback):
             trainer: whose `output_dir` gets the card.
             named: what `push_to_hub` was given for the card; it goes before what this callback was given.
         """
-        transformers.trainer.TRAINING_ARGS_NAME = PICKLE
+        transformers.trainer.TRAINING_ARGS_NAME = PICKLE  # an interrupted training may have left it hidden
         if trainer.is_world_process_zero():
+            _hide_pickle(trainer.args.output_dir)
             self._write(trainer, {name: named.get(name) or value for name, value in self.given.items()})
 
     def _write(self, trainer: Trainer, given: Mapping[str, str | None]) -> None:
         folder = Path(str(trainer.args.output_dir))
         try:
-            write_records(trainer, folder, given["dataset"])
-            render(folder, **given)
+            write_records(trainer, folder, given["dataset"], self._history)
+            render(folder, repo_id=getattr(trainer, "hub_model_id", None), **given)
             self.failure = None
         except Exception as error:  # whatever it is, hours of training are worth more than a card
             self.failure = f"{type(error).__name__}: {one_line(error)}"
@@ -158,3 +162,8 @@ class CardCallback(TrainerCallback):
             self.failure,
             folder,
         )
+
+
+def _hide_pickle(output_dir: str | None) -> None:
+    if (pickle := Path(str(output_dir), PICKLE)).exists():
+        pickle.replace(pickle.with_name(HIDDEN))

@@ -15,8 +15,8 @@ from model_card.forms import Form, complaint
 
 Json = TypeVar("Json", dict[str, Any], list[dict[str, Any]])
 
-# An absolute path of two or more parts, of any system; the address of a page is none.
-ABSOLUTE_PATH = re.compile(r"(?<![\w/:.])(?:~|[A-Za-z]:)?(?:[/\\][^\s/\\,;'\"`]+){2,}[/\\]?")
+# An absolute path of two or more parts, of any system; the address of a page is none, that of a file is one.
+ABSOLUTE_PATH = re.compile(r"(?:(?<![\w/:.])|(?<=file://))(?:~|[A-Za-z]:)?(?:[/\\][^\s/\\,;'\"`]+){2,}[/\\]?")
 LARGEST = 1e30  # nothing that a stage counts or measures is larger
 
 

@@ -19,10 +19,11 @@ STAGE = {
     "stage": str,
     "source": str,
     "data": str,
-    **dict.fromkeys(("steps", "step", "seed", "seconds", "skipped", "skipped_steps", "best_step"), float),
+    **dict.fromkeys(("steps", "step", "seed", "seconds", "skipped"), float),
     **dict.fromkeys(("batch_size", "batch_seconds", "learning_rate", "teacher_parameters"), float),
     **dict.fromkeys(("audio_hours", "train_clips", "train_hours", "train_speakers"), float),
-    **dict.fromkeys(("sha256", "model_class", "dtype", "teacher", "text", "command", "file"), str),
+    "earlier_steps": float,
+    **dict.fromkeys(("sha256", "dtype", "teacher", "text", "command", "file"), str),
     **SIZE,
     "vocabulary": [str],
     "target_layers": [float],
@@ -42,7 +43,7 @@ CONFIG = {
     "distillation": {"target_layers": [float], "objective": str},
     "do_stable_layer_norm": bool,
 }
-EXTRACTOR: dict[str, Form] = {"sampling_rate": float, "do_normalize": bool, "return_attention_mask": bool}
+EXTRACTOR: dict[str, Form] = {"sampling_rate": float, "do_normalize": bool}
 PROCESSOR = {"feature_extractor": EXTRACTOR}
 GROUP = {"utterances": float, "words": float, **RATES, **INTERVALS}
 CONFUSION: dict[Any, Form] = {"reference": str, "hypothesis": str, "count": float, "said": float}
@@ -55,16 +56,14 @@ DIFFERENCE = {
 }
 SCORE = {
     **dict.fromkeys(("data", "split", "model", "text", "decoding", "device"), str),
-    **dict.fromkeys(("utterances", "words", "speakers", "skipped", "threads", "characters"), float),
+    **dict.fromkeys(("utterances", "words", "speakers", "skipped", "threads"), float),
     **dict.fromkeys(("substitutions", "deletions", "insertions"), float),
-    **dict.fromkeys(("audio_seconds", "seconds", "real_time_factor"), float),
+    **dict.fromkeys(("seconds", "real_time_factor"), float),
     **SIZE,
     **RATES,
     **INTERVALS,
     "synthetic": bool,
     "groups": {str: {str: GROUP}},
-    "unknown_characters": {str: float},
-    "word_confusions": CONFUSIONS,
     "character_confusions": CONFUSIONS,
     "against": DIFFERENCE,
 }
@@ -73,12 +72,11 @@ COMPARISON: dict[str, Form] = {"data": str, "split": str, "note": str, "syntheti
 EXAMPLES = [{"clip": str, "reference": str, "hypothesis": str}]
 LOG: dict[str, Form] = {"step": float, "loss": float, "eval_wer": float, "eval_cer": float}
 LOG |= {"eval_loss": float, "held_out": LOSSES}
-LOG |= {"l1": {str: float}, "cosine": {str: float}, "grad_norm": float, "learning_rate": float}
-TEXT = {"text": str, "case": str, "name": str, "keep_case": bool}
+LOG |= {"l1": {str: float}, "cosine": {str: float}}
+TEXT = {"text": str, "case": str, "name": str}
 VOCABULARY = {str: float}
 CONVERSION = {
     **STAGE,
-    "vocabulary_size": float,
     "left_out": [str],
     "verified_on": str,
     "parity": [{"name": str, "max_difference": float, "relative_difference": float}],
@@ -105,7 +103,7 @@ ERROR_RATES = dict.fromkeys(("wer", "cer"), float)
 EXPORT = {
     **dict.fromkeys(("model", "format", "file", "command"), str),
     "bytes": float,
-    "deviation": {"alone": {str: float}, "batch": float, "allowed": float},
+    "deviation": {"alone": {str: float}, "batch": float},
     "metadata": {str: str},
     "versions": {str: str},
     "lineage": [STAGE],

@@ -129,7 +129,8 @@ def _exported(stage: Mapping[str, Any]) -> list[str]:
 def _training(stage: Mapping[str, Any]) -> list[str]:
     """The figures that every training has: how it went, and what it took."""
     how = listing(
-        given(stage, "steps", lambda n: counted(n, "step")),
+        given(stage, "steps", lambda n: counted(n, "step"))
+        + given(stage, "earlier_steps", lambda n: f" after {count(n)} of an earlier training"),
         given(stage, "batch_size", lambda n: f"batch {n}"),
         given(stage, "batch_seconds", lambda n: f"batches of {n:g} s"),
         given(stage, "learning_rate", lambda rate: f"learning rate {rate:g}"),
@@ -165,10 +166,12 @@ def commands(facts: Facts) -> list[str]:
 
 
 def settings_line(name: str) -> str:
-    """What a file of settings is good for."""
+    """What a file of settings is good for; one that a `Trainer` left has some of them, and no data."""
     again = {"distill.yaml": "distilhubert distill", "finetune.yaml": "python -m finetune.train"}
-    line = f"All settings of this stage are in {code(name)}"
-    return f"{line}: `{again[name]} {name} --output_dir AGAIN` repeats it." if name in again else f"{line}."
+    line = f"Settings of the last stage are in {code(name)}"
+    if name not in again:
+        return f"{line}."
+    return f"{line}: `{again[name]} {name} --output_dir AGAIN` takes them up again."
 
 
 def version_line(facts: Facts) -> str:

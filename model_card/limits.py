@@ -24,12 +24,14 @@ def _training_data(facts: Facts) -> Iterator[str]:
     if speech:
         yield (
             f"The transcribed speech of its last training: {speech}."
-            " Other voices, accents, rooms and words are new to it."
+            " It may do worse on other voices, accents, rooms and words."
         )
     if "audio_hours" in distilled:
-        yield f"Its teacher was imitated on {duration(3600 * distilled['audio_hours'])} of audio and no more."
-    if any(_synthetic(entry) for entry in (*facts.stages, *facts.scores.values(), facts.comparison)):
-        yield "The speech behind these figures is synthetic; they say little about recordings of people."
+        yield f"Its last distillation had {duration(3600 * distilled['audio_hours'])} of audio."
+    if any(map(_synthetic, facts.stages)):
+        yield "Some of the speech that it learned from is synthetic."
+    if any(map(_synthetic, (*facts.scores.values(), facts.comparison))):
+        yield "Some of its figures come from synthetic speech; they say little about recordings of people."
 
 
 def _synthetic(entry: dict[str, Any]) -> bool:
@@ -41,7 +43,8 @@ def _measured(facts: Facts) -> Iterator[str]:
     if not facts.recognises:
         return
     if not facts.scores and "cost" not in facts.export:
-        yield "Its error on speech that training did not see was not measured."
+        since = " after that training" if "eval" in facts.tuned else ""
+        yield f"Its error on speech that training did not see was not measured{since}."
     for split, score in facts.scores.items():
         sample = listing(
             given(score, "utterances", lambda n: counted(n, "utterance")),

@@ -85,7 +85,7 @@ def against_line(split: str, score: Mapping[str, Any]) -> str:
     interval = ""
     if len(ends) == 2:
         interval = f" [{signed(100 * ends[0], 1, down=True)}, {signed(100 * ends[1], 1)}]"
-    test = given(other, "p_value", lambda p: f", p = {p:.3f}" if p >= 0.001 else ", p < 0.001")
+    test = given(other, "p_value", lambda p: f", p = {rounded_up(p, 3)}" if p >= 0.001 else ", p < 0.001")
     rates = f"WER {percent(other['wer'])} and {percent(other['other_wer'])}"
     return (
         f"- {code(score.get('split', split))}, against {code(other['model'])}:"
@@ -187,7 +187,12 @@ def ratios(benchmark: Mapping[str, Any]) -> Iterator[str]:
             found = [work[clock] for work in works.values() for clock in ("wall", "cpu") if clock in work]
             if peer in others and found:
                 least, most = (rounded_down(end, 1) for end in (min(found), max(found)))
+                doubtful = not all(work.get("believed", True) for work in works.values())
+                remarks = listing(
+                    "" if min(found) >= LEAST else "below 1 it is slower",
+                    "the clocks disagree" if doubtful else "",
+                )
                 yield (
                     f"{code(own)} is {least} to {most} times as fast as {code(peer)}"
-                    f"{'' if min(found) >= LEAST else ' (below 1 it is slower)'}."
+                    f"{f' ({remarks})' if remarks else ''}."
                 )

@@ -70,14 +70,13 @@ def _relation(facts: Facts) -> str | None:
     """The Hub's word for what was done to the base model; None where it has none.
 
     It knows `finetune`, `quantized`, `adapter` and `merge`. A student that begins as the lower layers of its
-    teacher and goes on learning is nearest to the first; the same weights in another format are none of them.
+    teacher and goes on learning is nearest to the first, in 8 bits too: those are not the base model's own
+    weights. The same weights in another format are none of them.
     """
-    since = [stage for stage in facts.stages if stage.get("stage") != "export"]
-    place = next((n for n in reversed(range(len(since))) if hub_model(since[n].get("source"))), -1)
-    if str(facts.export.get("format", "")).endswith("int8"):
-        return "quantized"
-    trained = {"distill", "finetune"} & {str(stage.get("stage")) for stage in since[place:] if place >= 0}
-    return "finetune" if trained else None
+    newest = max(place for place, stage in enumerate(facts.stages) if hub_model(stage.get("source")))
+    if {"distill", "finetune"} & {str(stage.get("stage")) for stage in facts.stages[newest:]}:
+        return "finetune"
+    return "quantized" if str(facts.export.get("format", "")).endswith("int8") else None
 
 
 def _data_sets(facts: Facts) -> list[str]:

@@ -5,20 +5,25 @@
     python -m model_card.push runs/recogniser someone/recogniser --pull_request
 
 Nothing is sent from a folder that does not load, or tells of the machine it was made on; pickles, hidden
-files and checkpoints stay here. A repository or branch that a failing push has made is taken away again.
+files, checkpoints and tables of transcripts stay here. The card is sent with code that loads from the Hub. A
+repository or branch that a failing push has made is taken away again.
 """
 
 from __future__ import annotations
 
 import sys
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from hf_distilhubert.errors import UserError, run_command
 from model_card.checks import NotReadyError, check
 from model_card.hub_calls import SILENCE, in_one_line, retried, time_limit
-from model_card.repository import Arrived, Repository
-from model_card.selection import File, LeftOut, Selection, select
+from model_card.public import for_the_hub
+from model_card.repository import Repository
+from model_card.selection import File, LeftOut, Selection
 
 
 @dataclass(frozen=True)
@@ -70,35 +75,38 @@ def push(
         validate_repo_id(repo_id)
     except HFValidationError as error:
         raise UserError(f"{repo_id!r} cannot be a repository: {error}") from error
-    selection = select(model_dir)
-    check(model_dir, selection)
-    arrived = Arrived()
-    if not dry_run:
+    with tempfile.TemporaryDirectory() as aside:
+        prepare = partial(for_the_hub, model_dir, aside=Path(aside))
+        selection = prepare(repo_id)
+        check(model_dir, selection)
+        if dry_run:
+            return Pushed(repo_id, selection.files, selection.left_out)
         with time_limit(SILENCE):
-            repo_id, arrived = _send(selection, repo_id, private, revision, pull_request)
-    return Pushed(repo_id, selection.files, selection.left_out, arrived.commit, arrived.pull_request)
+            return _send(prepare, repo_id, private, revision, pull_request)
 
 
 def _send(
-    selection: Selection, repo_id: str, private: bool, revision: str | None, pull_request: bool
-) -> tuple[str, Arrived]:
-    """The repository's whole name, and what came of it."""
+    prepare: Callable[[str], Selection], repo_id: str, private: bool, revision: str | None, pull_request: bool
+) -> Pushed:
     from huggingface_hub import HfApi
 
     api = HfApi()
     with in_one_line("asking whose token it is"):
         user = retried(api.whoami)["name"]
     repo_id = repo_id if "/" in repo_id else f"{user}/{repo_id}"
-    repository = Repository(api, repo_id, revision, user)
+    repository, selection = Repository(api, repo_id, revision, user), prepare(repo_id)
     message = f"Upload {repo_id.split('/')[1]}"
     with repository.prepared(private=private) as head:
-        return repo_id, repository.send(selection.files, head, message, pull_request=pull_request)
+        arrived = repository.send(selection.files, head, message, pull_request=pull_request)
+    return Pushed(repo_id, selection.files, selection.left_out, arrived.commit, arrived.pull_request)
 
 
-def _show(selection: Selection) -> None:
+def _show(model_dir: str, repo_id: str) -> None:
     """List what is sent and what is not."""
+    with tempfile.TemporaryDirectory() as aside:
+        selection = for_the_hub(model_dir, repo_id, Path(aside))
     for file in selection.files:
-        print(f"{file.size:>15,}  {file.name}")
+        print(f"{file.size:>15,}  {file.name}" + f" ({file.note})" * bool(file.note))
     print(f"{sum(file.size for file in selection.files):>15,}  bytes in {len(selection.files)} files")
     for left in selection.left_out:
         print(f"{'left out':>15}  {left.name} ({left.reason})")
@@ -117,7 +125,7 @@ def main() -> None:
     parser.add_argument("--pull_request", action="store_true", help="open a pull request for the change")
     parser.add_argument("--dry_run", action="store_true", help="check and list the files, send nothing")
     arguments = vars(parser.parse_args())
-    _show(select(arguments["model_dir"]))
+    _show(arguments["model_dir"], arguments["repo_id"])
     try:
         pushed = push(**arguments)
     except NotReadyError as error:
@@ -127,7 +135,7 @@ def main() -> None:
     if arguments["dry_run"]:
         print("nothing was sent: this was a dry run, and the folder is ready")
     else:
-        print(pushed.pull_request or pushed.commit or f"{pushed.repo_id} holds exactly these files already")
+        print(pushed.pull_request or pushed.commit or f"{pushed.repo_id} holds these files already")
 
 
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ def render(
     dataset: str | None = None,
     data_license: str | None = None,
     benchmarks: Sequence[str] | None = None,
+    repo_id: str | None = None,
 ) -> Card:
     """Write `README.md` and `figures/` into `model_dir`; a card that is there is replaced in one move.
 
@@ -63,6 +64,7 @@ def render(
         data_license: of the speech that it was trained on, as the Hub has it, e.g. `cc-by-4.0`.
         benchmarks: data sets whose leaderboard the score should go to, `OWNER/NAME:TASK[:SPLIT]`; see
             `eval_results`.
+        repo_id: what the card's code loads; by default the folder, which `push` sets right for what it sends.
 
     Raises:
         UserError: the folder holds no model, or cannot be read or written.
@@ -88,7 +90,7 @@ def render(
         from model_card.figures import draw_figures
 
         figures = draw_figures(facts, folder)
-        parts = sections(facts, values, figures, metadata.note(values, own))
+        parts = sections(facts, values, figures, metadata.note(values, own), repo_id)
         text = f"---\n{metadata.as_yaml(values)}---\n{merged(body, parts)}"
         replace(folder / "README.md", lambda path: path.write_bytes(text.encode()))
         write_entries(folder, results)

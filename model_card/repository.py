@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,12 +15,14 @@ from hf_distilhubert.folders import file_sha256
 from model_card.hub_calls import in_one_line, retried
 from model_card.selection import File
 from model_card.undo import Undo
+from model_card.wording import counted
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, ModelInfo
 
 Result = TypeVar("Result")
 MAIN = "main"
+SHOWN = 5  # names in a message
 NEW = {".gitattributes"}  # what the Hub itself puts into a new repository
 
 
@@ -48,6 +51,7 @@ class Repository:
 
     def __init__(self, api: HfApi, repo_id: str, revision: str | None, user: str) -> None:
         self.api, self.repo_id, self.revision, self.user = api, repo_id, revision or MAIN, user
+        self._names: set[str] = set()  # of the files on the branch
 
     @contextmanager
     def prepared(self, *, private: bool) -> Iterator[str]:
@@ -100,6 +104,13 @@ class Repository:
             # Nothing to change: the client then tells of the newest commit.
             return Arrived(None if done.oid == parent else done.commit_url, done.pr_url)
 
+        if others := sorted(self._names - {file.name for file in files} - NEW):
+            warnings.warn(
+                f"{self.repo_id} keeps {counted(len(others), 'file')} that the folder does not have "
+                f"({', '.join(others[:SHOWN])}{', …' * (len(others) > SHOWN)}); delete on its page what an "
+                "earlier push left there, or others may load it",
+                stacklevel=3,
+            )
         operations = [CommitOperationAdd(file.name, file.path) for file in files]
         with in_one_line("checking the card"):
             # The client does so too, but only when everything large has been sent.
@@ -173,6 +184,7 @@ class Repository:
     def _head(self) -> str | None:
         """The commit that the branch stands at; None where there is no such branch."""
         found = self._info(self.revision)
+        self._names = {entry.rfilename for entry in found.siblings or ()} if found else set()
         return found.sha if found else None
 
     def _holds(self, files: Sequence[File], revision: str) -> bool:

@@ -19,15 +19,30 @@ MARK = "<!-- hf-distilhubert:"
 # A mark of the beginning, no other mark, the mark of the same section's end.
 SECTION = re.compile(rf"{MARK} ([\w-]+) -->((?:(?!{MARK}).)*){MARK} end of \1 -->", re.DOTALL)
 HEAD = re.compile(r"---[ \t]*\r?\n(.*?\n)?---[ \t]*(?:\r?\n|$)", re.DOTALL)
+HEADINGS = re.compile(r"^##+ (.*?)\s*$", re.MULTILINE)
 HEADING = re.compile(r"^# ", re.MULTILINE)
 CODE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 TITLE = "title"
 GAP = "\n\n"
-# Cards that programs write (Transformers' Trainer, our conversion), and that nobody has to keep.
+# Cards that programs write (Transformers' Trainer, our conversion), and that nobody has to keep: a sentence
+# of theirs, all their headings, and how often they ask for more. One with other headings, or where something
+# was filled in, is a person's by now.
 GENERIC = (
-    "<!-- This model card has been generated automatically according to the information the Trainer",
-    "This is a first card; `python -m model_card.render FOLDER` writes a full one in its place.",
+    (
+        "<!-- This model card has been generated automatically according to the information the Trainer",
+        {
+            *("Model description", "Intended uses & limitations", "Training and evaluation data"),
+            *("Training procedure", "Training hyperparameters", "Training results", "Framework versions"),
+        },
+        3,
+    ),
+    (
+        "This is a first card; `python -m model_card.render FOLDER` writes a full one in its place.",
+        {"Fine-tune it first", "How to load it", "Agreement with S3PRL"},
+        0,
+    ),
 )
+MORE = "More information needed"
 
 
 def read_card(path: Path) -> tuple[str, str]:
@@ -39,18 +54,32 @@ def read_card(path: Path) -> tuple[str, str]:
     if not path.exists():
         return "", ""
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = path.read_bytes().decode("utf-8-sig")  # some editors begin a file with a mark of its encoding
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8; save it as such, or take it away") from error
-    if any(phrase in text for phrase in GENERIC) and not SECTION.search(text):
+    if _generic(text) and not SECTION.search(text):
         return "", ""
     head = HEAD.match(text)
     return (head[1] or "", text[head.end() :]) if head else ("", text)
 
 
+def _generic(text: str) -> bool:
+    """Whether a card is as a program wrote it."""
+    headings = set(HEADINGS.findall(CODE.sub("", text)))
+    return any(
+        phrase in text and headings <= known and text.count(MORE) >= gaps for phrase, known, gaps in GENERIC
+    )
+
+
 def section(body: str, name: str) -> str:
     """What stands in the section of this name; empty without one."""
     return next((match[2] for match in SECTION.finditer(body) if match[1] == name), "")
+
+
+def rewritten(body: str, name: str, text: str) -> str:
+    """The body with other Markdown in the section of this name, and nothing else changed."""
+    new = _between_marks(name, text)
+    return SECTION.sub(lambda match: new if match[1] == name else match[0], body)
 
 
 def merged(body: str, sections: Mapping[str, str]) -> str:
@@ -63,7 +92,7 @@ def merged(body: str, sections: Mapping[str, str]) -> str:
     first = SECTION.search(body)
     own_title = HEADING.search(CODE.sub("", body[: first.start() if first else len(body)]))
     texts = {
-        name: f"{BEGIN.format(name)}\n{text.replace(MARK, '').strip()}\n{END.format(name)}"
+        name: _between_marks(name, text)
         for name, text in sections.items()
         if text.strip() and not (name == TITLE and own_title)
     }
@@ -71,6 +100,10 @@ def merged(body: str, sections: Mapping[str, str]) -> str:
     _drop(pieces, texts.keys())
     _add(pieces, list(texts))
     return "".join(texts[text] if ours else text for ours, text in pieces)
+
+
+def _between_marks(name: str, text: str) -> str:
+    return f"{BEGIN.format(name)}\n{text.replace(MARK, '').strip()}\n{END.format(name)}"
 
 
 # Whether it is a section of ours, and its name, or what a person wrote.

@@ -17,6 +17,10 @@ UNWANTED = (
     (re.compile(r"(?i)(.*\.)?optimi[sz]er\..*"), "state of a training"),
     (re.compile(r"checkpoint-\d+|step-\d{8,}.*|.*\.checkpoints"), "checkpoints of a training"),
     (re.compile(r"events\.out\.tfevents\..*"), "a training's log for TensorBoard, which names the machine"),
+    (
+        re.compile(r"utterances\.csv"),
+        "every transcript and file name of a split; results.json has the figures",
+    ),
     (re.compile(r"(?i).*\.(lock|tmp|temp|partial|incomplete|pyc)|__pycache__"), "temporary"),
 )
 HIDDEN_BUT_SENT = (".eval_results",)  # the Hub reads results of evaluations there
@@ -30,11 +34,13 @@ class File:
         name: in the repository, with slashes.
         path: here.
         size: in bytes.
+        note: what it says otherwise than the file of this name in the folder.
     """
 
     name: str
     path: Path
     size: int
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,9 +115,15 @@ def _unwanted(path: Path) -> str | None:
         return "a link to a folder" if path.is_symlink() else None
     if not path.is_file():
         return "no file, or a link to nothing"
-    if path.name == "report.html" and b'src="../' in path.read_bytes():
-        return "plays clips of this machine; finetune.score --embed_audio writes one that plays anywhere"
+    if path.name == "report.html" and path.with_name("utterances.csv").is_file() and not _embeds(path):
+        return "every transcript, with clips of this machine; finetune.score --embed_audio writes one to send"
     return "a pickle or an archive, which can hold code" if _pickled(path) else None
+
+
+def _embeds(path: Path) -> bool:
+    """Whether the page of a score was written to be sent: the sound is in it, and no clip's place."""
+    content = path.read_bytes()
+    return b"data:audio/" in content and b'src="../' not in content
 
 
 def _pickled(path: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
 STAGE = "finetune"
+UNNAMED = "weights of no name"  # which may be any: that they were random is not known
+# Of an earlier run in the same folder they are not true any more; where they are, Trainer says them again.
+ITS_OWN = ("earlier_steps", "eval", "seconds")
 # Of `TrainingArguments`, what a training command takes up again from `finetune.yaml`.
 SETTINGS = (
     *("max_steps", "num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps"),
@@ -26,7 +30,33 @@ SETTINGS = (
 )
 
 
-def write_records(trainer: Trainer, folder: Path, dataset: str | None = None) -> None:
+@dataclass(frozen=True)
+class History:
+    """What a model went through before the part of its training that Trainer knows.
+
+    Attributes:
+        model: which one; None before the first training.
+        state: of that training, which counts its steps.
+        earlier_steps: of other trainings before, whose state Trainer has thrown away.
+        resumed: the training goes on from a checkpoint, and Trainer's clock knows the last part alone.
+    """
+
+    model: object = None
+    state: Any = None
+    earlier_steps: int = 0
+    resumed: bool = False
+
+    def then(self, model: object, state: Any) -> History:
+        """When another training begins."""
+        if state.global_step:
+            return History(model, state, self.earlier_steps, resumed=True)
+        earlier = self.earlier_steps + self.state.global_step if model is self.model else 0
+        return History(model, state, earlier)
+
+
+def write_records(
+    trainer: Trainer, folder: Path, dataset: str | None = None, history: History | None = None
+) -> None:
     """Write what a card is made from: `log.jsonl`, `finetune.yaml`, `results.json`, `lineage.json`.
 
     Nothing is written of a Trainer that has not trained. What is there of the same number of steps, from a
@@ -36,6 +66,7 @@ def write_records(trainer: Trainer, folder: Path, dataset: str | None = None) ->
         trainer: after some steps, also those of the run that it goes on with.
         folder: where its model lies.
         dataset: what it trained on, as the Hub calls it.
+        history: what was before; by default nothing.
 
     Raises:
         UserError: a file that is there is none of ours.
@@ -43,17 +74,17 @@ def write_records(trainer: Trainer, folder: Path, dataset: str | None = None) ->
     if not trainer.state.global_step:
         return
     (folder / "log.jsonl").write_text("".join(_log_lines(trainer)), encoding="utf-8")
-    figures = _figures(trainer)
+    figures = _figures(trainer, history or History())
     found = read_json(folder / "results.json", dict, forms.STAGE)
     if (found.pop("stage", None), found.get("steps")) == (STAGE, figures["steps"]):
-        figures = found | figures
+        figures = {key: value for key, value in found.items() if key not in ITS_OWN} | figures
     if dataset:
         figures["data"] = f"hub:{dataset}"
-    source = cast(Any, trainer.model).name_or_path or None
+    name = cast(Any, trainer.model).name_or_path or None
     values = trainer.args.to_dict()
-    settings = {"model": short_name(source), "data": figures.get("data")}
+    settings = {"model": short_name(name), "data": figures.get("data")}
     known = {name: value for name, value in settings.items() if value is not None}
-    record(folder, STAGE, known | {name: values[name] for name in SETTINGS}, figures, source=source)
+    record(folder, STAGE, known | {key: values[key] for key in SETTINGS}, figures, source=name or UNNAMED)
 
 
 def _log_lines(trainer: Trainer) -> Iterator[str]:
@@ -64,7 +95,7 @@ def _log_lines(trainer: Trainer) -> Iterator[str]:
             yield json.dumps({"step": entry["step"], **finite}) + "\n"
 
 
-def _figures(trainer: Trainer) -> dict[str, Any]:
+def _figures(trainer: Trainer, before: History) -> dict[str, Any]:
     """What Trainer knows of a training, by the names that a card reads."""
     args, history, model = trainer.args, trainer.state.log_history, cast(Any, trainer.model)
     # A processor has one, and a tokenizer is one.
@@ -81,7 +112,9 @@ def _figures(trainer: Trainer) -> dict[str, Any]:
         figures["train_clips"] = len(trainer.train_dataset)
     if hasattr(tokenizer, "get_vocab"):
         figures["vocabulary"] = tokens_of(tokenizer)
-    if trained := _trained(history):
+    if before.earlier_steps:
+        figures["earlier_steps"] = before.earlier_steps
+    if (trained := _trained(history)) and not before.resumed:
         figures["seconds"] = history[trained - 1]["train_runtime"]
     measured = _evaluation(trainer)
     if rates := {key: measured[f"eval_{key}"] for key in ("wer", "cer") if f"eval_{key}" in measured}:

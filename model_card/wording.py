@@ -1,4 +1,4 @@
-"""Numbers and names as a card writes them; errors, time and size are rounded up, in no model's favour."""
+"""Numbers and names as a card writes them; errors, sizes and speeds are rounded in no model's favour."""
 
 from __future__ import annotations
 

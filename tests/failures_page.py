@@ -57,6 +57,9 @@ Three rules hold in all of them:
   was lost is recognised by its content, and not made again.
 - **The next push goes on.** Large files that have arrived are not sent again, files that are there already
   are no part of the commit, and where all are there no commit is made.
+
+Large files go as Git LFS here. The real Hub takes them by Xet from a client that has `hf_xet`, whose own
+tries and waits are not tested; `HF_HUB_DISABLE_XET=1` brings the way that is.
 """
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from hf_distilhubert import benchmark_ways
 from hf_distilhubert.benchmark import BenchmarkResult, BenchmarkSettings, benchmark, main
 from hf_distilhubert.benchmark_costs import multiply_adds, multiply_adds_per_second
 from hf_distilhubert.benchmark_memory import STATUS, growth
-from hf_distilhubert.benchmark_report import tables
+from hf_distilhubert.benchmark_report import tables, write
 from hf_distilhubert.benchmark_run import run
 from hf_distilhubert.benchmark_speech import benchmark_speech
 from hf_distilhubert.benchmark_timing import Ratio, Timing, take_turns
@@ -140,6 +141,14 @@ def test_the_figures_lie_beside_the_weights(result: BenchmarkResult, model: Path
     assert (model / "figures" / "speed.png").read_bytes()[:4] == b"\x89PNG"
     assert not list(model.glob(".benchmark*"))
     HubertModel.from_pretrained(model)
+
+
+def test_a_model_of_the_hub_whose_file_nobody_weighed_has_its_figure(
+    result: BenchmarkResult, tmp_path: Path
+) -> None:
+    write(replace(result, ways=[replace(way, file_bytes=None) for way in result.ways]), tmp_path)
+    assert (tmp_path / "figures" / "speed.png").is_file()
+    assert json.loads((tmp_path / "benchmark.json").read_text())["ways"][0]["file_bytes"] is None
 
 
 def test_the_tables_name_the_machine_the_sound_and_what_was_left_out(result: BenchmarkResult) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from cards import make_bare
 from conftest import Server, python, save_recogniser
 
-from model_card.training_records import SETTINGS, write_records
+from model_card.render import render
+from model_card.training_records import SETTINGS, History, write_records
 
 # What a notebook does, with the stock Trainer; the sound is noise.
 TRAIN = """
@@ -40,7 +44,17 @@ trainer = Trainer(
     callbacks=[CardCallback(language="en", license="mit", dataset="someone/clips")],
 )
 """
-PUSH = "trainer.train()\ntrainer.push_to_hub()\n"
+PUSH = """
+import transformers.trainer
+trainer.train()
+save, trainer.save_model = trainer.save_model, None
+try:
+    trainer.push_to_hub()
+except TypeError:  # a push that fails leaves the other trainers of the notebook alone
+    assert transformers.trainer.TRAINING_ARGS_NAME == "training_args.bin"
+trainer.save_model = save
+trainer.push_to_hub()
+"""
 PULL = """
 from transformers import AutoProcessor, HubertForCTC
 there = HubertForCTC.from_pretrained("someone/digits")
@@ -142,6 +156,19 @@ def test_a_model_that_is_no_recogniser_is_refused_before_it_is_trained(hub_and_p
     )
 
 
+def trainer_after_training(best: bool = False, later: Sequence[float] = ()) -> Any:
+    """What `write_records` asks of a Trainer, after four steps and two evaluations, and later ones."""
+    history = [{"step": step, "eval_loss": 1.0, "eval_wer": wer} for step, wer in ((2, 0.3), (4, 0.4))]
+    history += [{"step": 4, "loss": math.nan, "train_runtime": 7.0}]
+    history += [{"step": 4, "eval_loss": 1.0, "eval_wer": wer} for wer in later]
+    args = SimpleNamespace(**dict.fromkeys(SETTINGS, 1), train_batch_size=6, world_size=1)
+    args.to_dict = lambda: vars(args)
+    args.device, args.load_best_model_at_end = SimpleNamespace(type="cpu"), best
+    state = SimpleNamespace(global_step=4, log_history=history, best_global_step=2)
+    model = SimpleNamespace(num_parameters=lambda: 5, name_or_path="")
+    return SimpleNamespace(args=args, state=state, model=model, processing_class=None, train_dataset=None)
+
+
 @pytest.mark.parametrize(
     ("best", "later", "expected"),
     [
@@ -152,20 +179,45 @@ def test_a_model_that_is_no_recogniser_is_refused_before_it_is_trained(hub_and_p
     ],
 )
 def test_the_error_that_is_told_is_that_of_the_weights_that_are_pushed(best, later, expected, tmp_path):
-    history = [{"step": step, "eval_loss": 1.0, "eval_wer": wer} for step, wer in ((2, 0.3), (4, 0.4))]
-    history += [{"step": 4, "loss": math.nan, "train_runtime": 7.0}]
-    history += [{"step": 4, "eval_loss": 1.0, "eval_wer": wer} for wer in later]
-    args = SimpleNamespace(**dict.fromkeys(SETTINGS, 1), train_batch_size=6, world_size=1)
-    args.to_dict = lambda: vars(args)
-    args.device, args.load_best_model_at_end = SimpleNamespace(type="cpu"), best
-    state = SimpleNamespace(global_step=4, log_history=history, best_global_step=2)
-    model = SimpleNamespace(num_parameters=lambda: 5, name_or_path="")
-    trainer = SimpleNamespace(args=args, state=state, model=model, processing_class=None, train_dataset=None)
+    trainer = trainer_after_training(best, later)
     write_records(trainer, tmp_path)
     found = json.loads((tmp_path / "results.json").read_text())
     assert (found["eval"], found["seconds"], found["batch_size"]) == (expected, 7.0, 6)
     assert "NaN" not in (tmp_path / "log.jsonl").read_text()
     # An evaluation of other weights than these is none of theirs.
-    state.global_step, state.best_global_step = 5, None
+    trainer.state.global_step, trainer.state.best_global_step = 5, None
     write_records(trainer, tmp_path)
     assert ("eval" in json.loads((tmp_path / "results.json").read_text())) == bool(later)
+
+
+def test_what_was_before_the_last_training_is_not_passed_over(tmp_path, monkeypatch):
+    monkeypatch.setattr("model_card.figures.draw_figures", lambda facts, folder: {})
+    trainer, folder = trainer_after_training(), make_bare(tmp_path / "model")
+    begun = SimpleNamespace(global_step=0)
+    first = History().then(trainer.model, begun)
+    assert (first.earlier_steps, first.resumed) == (0, False)
+    begun.global_step = 3  # Trainer counts on in the same object
+    second = first.then(trainer.model, SimpleNamespace(global_step=0))
+    write_records(trainer, folder, history=second)
+    text = render(folder).text
+    assert "4 steps after 3 of an earlier training" in text
+    assert "It took 7.0 s" in text
+    assert "from `weights of no name`" in text
+    assert "random" not in text
+    # The clock of a run that goes on begins anew, and another model has nothing of the first one's steps.
+    resumed = second.then(trainer.model, SimpleNamespace(global_step=2))
+    write_records(trainer, folder, history=resumed)
+    found = json.loads((folder / "results.json").read_text())
+    assert (found["earlier_steps"], "seconds" in found) == (3, False)
+    assert second.then(object(), SimpleNamespace(global_step=0)).earlier_steps == 0
+
+
+def test_of_an_earlier_run_in_the_folder_no_error_stays(tmp_path):
+    (tmp_path / "results.json").write_text(
+        json.dumps({"stage": "finetune", "steps": 4, "eval": {"wer": 0.01}, "train_hours": 2.5})
+    )
+    trainer = trainer_after_training()
+    trainer.state.log_history = []
+    write_records(trainer, tmp_path)
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert ("eval" in found, found["train_hours"]) == (False, 2.5)

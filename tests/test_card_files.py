@@ -84,8 +84,8 @@ def test_a_mistake_is_one_line_and_leaves_nothing(mistake: str, bare: Path) -> N
         ("scores/test/results.json", {"groups": {"speaker": [1]}}, "groups.speaker is not an object"),
         (
             "scores/test/results.json",
-            {"word_confusions": {"deletions": [{"reference": "a", "hypothesis": ""}]}},
-            "word_confusions.deletions.0 has no count",
+            {"character_confusions": {"deletions": [{"reference": "a", "hypothesis": ""}]}},
+            "character_confusions.deletions.0 has no count",
         ),
         ("lineage.json", [{"stage": "distill"}, 1], "1 is not an object"),
         ("lineage.json", [{"final": {"l1": {"4": True}}}], "0.final.l1.4 is not a number"),

@@ -117,14 +117,73 @@ def test_a_card_of_a_persons_own_stays_before_ours(head: str, recogniser: Path) 
     assert (recogniser / "README.md").read_bytes().decode() == text
 
 
-def test_cards_that_programs_wrote_are_replaced(recogniser: Path) -> None:
+TRAINERS = """---
+license: mit
+---
+
+<!-- This model card has been generated automatically according to the information the Trainer had
+access to. You should probably proofread and complete it, then remove this comment. -->
+
+# out
+
+## Model description
+
+More information needed
+
+## Intended uses & limitations
+
+More information needed
+
+## Training and evaluation data
+
+More information needed
+
+## Training procedure
+
+### Framework versions
+
+- Transformers 5.23.0
+"""
+FIRST = """# Converted from S3PRL
+
+This is a first card; `python -m model_card.render FOLDER` writes a full one in its place.
+
+## How to load it
+
+```python
+## no heading
+```
+"""
+
+
+@pytest.mark.parametrize("card", [TRAINERS, FIRST], ids=["Trainer's", "first"])
+def test_cards_that_programs_wrote_are_replaced(card: str, recogniser: Path) -> None:
     plain = render(recogniser).text
-    generic = (
-        "---\nlicense: mit\n---\n\n<!-- This model card has been generated automatically according to the "
-        "information the Trainer had access to. You\nshould probably proofread -->\n\n# out\n"
-    )
-    (recogniser / "README.md").write_text(generic)
+    (recogniser / "README.md").write_text(card)
     assert render(recogniser).text == plain
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        TRAINERS.replace("More information needed", "It hears my kitchen.", 1),
+        f"{TRAINERS}\n## My kitchen\n\nIt hears it.\n",
+        f"{FIRST}\n## My kitchen\n\nIt hears it.\n",
+    ],
+    ids=["filled in", "a section more", "first and a section more"],
+)
+def test_a_programs_card_that_a_person_went_on_with_stays(card: str, recogniser: Path) -> None:
+    (recogniser / "README.md").write_text(card)
+    text = render(recogniser).text
+    assert read_card(recogniser / "README.md")[1].startswith(card.split("---\n")[-1])
+    assert text.count("kitchen") == card.count("kitchen")
+
+
+def test_a_head_behind_a_byte_order_mark_is_read(recogniser: Path) -> None:
+    (recogniser / "README.md").write_bytes(b"\xef\xbb\xbf---\nlicense: mit\n---\n\n# Mine\n")
+    text = render(recogniser).text
+    assert (text.count("license: mit"), text.count("\ufeff")) == (1, 0)
+    assert text.count("\n---\n") == 1
 
 
 def test_metadata_of_ours_follows_the_folder_and_a_persons_stays(recogniser: Path) -> None:

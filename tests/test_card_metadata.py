@@ -77,7 +77,7 @@ def test_the_base_model_comes_with_its_relation(
     ("file_format", "library", "tags", "relation"),
     [
         ("onnx", "transformers.js", ["onnx"], "finetune"),
-        ("onnx-int8", "transformers.js", ["onnx", "int8"], "quantized"),
+        ("onnx-int8", "transformers.js", ["onnx", "int8"], "finetune"),
         ("openvino", "openvino", ["openvino"], "finetune"),
     ],
 )
@@ -90,6 +90,17 @@ def test_an_export_says_which_library_reads_it(
     assert data["library_name"] == library
     assert data["tags"] == ["speech", "hubert", "distilhubert", "ctc", *tags]
     assert (data["base_model"], data["base_model_relation"]) == ("someone/small-teacher", relation)
+
+
+@pytest.mark.parametrize(("file_format", "relation"), [("onnx-int8", "quantized"), ("onnx", None)])
+def test_an_export_of_a_published_model_is_that_model_in_fewer_bits(
+    file_format: str, relation: str | None, tmp_path: Path
+) -> None:
+    folder = make_bare(tmp_path / "model")
+    exported = {"format": file_format, "model": "someone/recogniser", "lineage": [DISTILL, FINETUNE]}
+    write(folder, "export.json", EXPORT | exported)
+    data = metadata(folder)
+    assert (data["base_model"], data.get("base_model_relation")) == ("someone/recogniser", relation)
 
 
 def test_features_are_no_speech_recognition(tmp_path: Path) -> None:

@@ -8,10 +8,14 @@ from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import yaml
 from conftest import ROOT, python
 from pages import Workplace, blocks, lines, module_of
+
+from hf_distilhubert.speech_data import load_clips
 
 DOCS = ROOT / "docs"
 # These pages have tests of their own, which start a Hub for them.
@@ -55,6 +59,26 @@ def test_what_is_not_run_here_is_whole_python_all_the_same():
     assert left
     for block in left:
         compile(block.code, block.needs, "exec")
+
+
+def test_the_table_that_a_page_makes_of_common_voice_leads_to_its_clips(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    copy = tmp_path / "common-voice"
+    (copy / "clips").mkdir(parents=True)
+    # A quotation mark that is never closed is a character like any other.
+    said = {"train": ['"Hyvää', "päivää"], "dev": ["huomenta"], "test": ["öitä"]}
+    for name, texts in said.items():
+        lines = ["client_id\tpath\tsentence_id\tsentence\tlocale"]
+        for number, text in enumerate(texts):
+            soundfile.write(copy / "clips" / f"{name}_{number}.mp3", np.full(16_000, 0.1), 16_000)
+            lines.append(f"someone\t{name}_{number}.mp3\t1\t{text}\tfi")
+        (copy / f"{name}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    [snippet] = [block for block in blocks(DOCS / "fine-tune.md") if "Common Voice" in block.needs]
+    monkeypatch.chdir(tmp_path)
+    exec(snippet.code, {})  # noqa: S102
+    for split, texts in zip(("train", "validation", "test"), said.values(), strict=True):
+        assert [clip.text for clip in load_clips("common-voice", split, need_text=True).clips] == texts
 
 
 @pytest.fixture(scope="module")

@@ -208,13 +208,56 @@ def test_the_model_stays_as_it_is():
         assert not any(module._forward_pre_hooks for module in model.modules())
 
 
-def test_what_stands_around_a_layer_is_computed_too():
+@pytest.mark.parametrize("kind", ["student", "batch norm"])
+def test_training_that_goes_on_does_not_reach_an_encoder(kind):
+    model, (waveform,) = recogniser(kind), clips(8_000)
+    encoder = FastEncoder(model)
+    before = encoder(waveform).logits
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.1)
+    assert torch.equal(encoder(waveform).logits, before)
+
+
+@pytest.mark.parametrize("kind", ["student", "batch norm"])
+def test_what_is_set_around_a_call_rounds_nothing(kind):
+    encoder, waveforms = FastEncoder(recogniser(kind)), clips(80_000, 8_000)
+    right = encoder(waveforms).logits
+    for setting in (torch.autocast("cpu", torch.bfloat16), torch.inference_mode()):
+        with setting:
+            assert torch.equal(encoder(waveforms).logits, right)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_another_default_of_torch_is_no_matter(dtype):
+    model, (waveform,) = recogniser(), clips(80_000)
+    right = FastEncoder(model, dtype, calibration=[waveform])(waveform).logits
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = FastEncoder(model, dtype, calibration=[waveform])(waveform).logits
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(found, right)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_a_clip_that_is_not_finite_spoils_no_other(dtype):
+    sound, bad = clips(16_000, 12_000)
+    bad[5_000] = torch.nan
+    encoder = FastEncoder(recogniser(), dtype, calibration=[sound])
+    output = encoder([bad, sound])
+    assert torch.equal(output.logits[1], encoder(sound).logits[0])
+    assert output.last_hidden_state[0, : output.frame_lengths[0]].isnan().all()
+
+
+@pytest.mark.parametrize("place", ["lm_head", "hubert.encoder.layers.1.feed_forward.output_dense"])
+def test_what_stands_around_a_layer_is_computed_too(place):
     class Twice(torch.nn.Linear):
         def forward(self, hidden):
             return 2 * super().forward(hidden)
 
     model, (waveform,) = recogniser(), clips(8_000)
-    model.hubert.encoder.layers[1].feed_forward.output_dense.__class__ = Twice
+    model.get_submodule(place).__class__ = Twice
     with torch.no_grad():
         right = model(waveform[None]).logits
     assert apart(FastEncoder(model)(waveform).logits, right) < 1e-5
@@ -284,6 +327,10 @@ def test_what_cannot_be_computed_is_said(tmp_path):
         FastEncoder(model, "float16")
     with pytest.raises(UserError, match="give clips to calibrate with"):
         FastEncoder(model, "int8")
+    with pytest.raises(UserError, match="calibrate with, without NaN"):
+        FastEncoder(model, "int8", calibration=[torch.full((8_000,), torch.nan)])
+    with pytest.raises(UserError, match="ones for the samples of each and zeros behind"):
+        FastEncoder(model)(clips(9_000, 12_000), np.ones((2, 9_000)))
     with pytest.raises(UserError, match="int8 has no form for this model"):
         FastEncoder(recogniser("relu"), "int8", calibration=clips(8_000))
     with pytest.raises(AudioError, match="399 samples"):

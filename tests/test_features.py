@@ -82,6 +82,13 @@ def test_a_folder_that_was_begun_goes_on_and_no_other_features_join_it(folder):
     assert json.loads((out / "features.json").read_text())["model"] == "model"
 
 
+def test_an_empty_file_of_a_machine_that_went_down_is_written_anew(folder):
+    settings, out = FeatureSettings(str(folder / "model"), format="npy"), folder / "out"
+    write_features(settings, [str(folder / "audio" / "a.wav")], out)
+    (out / "a.npy").write_bytes(b"")
+    assert write_features(settings, [str(folder / "audio" / "a.wav")], out).written == 1
+
+
 def test_a_bad_file_is_named_and_the_others_go_on(folder, capsys):
     (folder / "audio" / "bad.wav").write_bytes(b"not audio")
     soundfile.write(folder / "audio" / "short.wav", np.ones(100) * 0.1, 16_000)

@@ -592,6 +592,7 @@ def test_unusable_data_is_one_line_and_leaves_nothing(
         (["--optim", "adamw_bnb_8bit"], "bitsandbytes"),  # nor is this
         (["--per_device_train_batch_size", "0"], "batch_size=0"),
         (["--push_to_hub", "true"], "model_card.push"),
+        (["--hub_token", "hf_secret"], "--hub_token is used for nothing"),
         (["--resume_from_checkpoint", "true"], "no checkpoint to go on from"),
         (["--resume_from_checkpoint", "./nowhere"], "./nowhere"),
     ],

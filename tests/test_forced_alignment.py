@@ -10,6 +10,7 @@ import soundfile
 from conftest import LARGE, save_recogniser
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import HubertForCTC
 
 from hf_distilhubert import Transcriber, UserError
 from hf_distilhubert.ctc import ctc_processor
@@ -92,8 +93,11 @@ def test_words_are_spelled_by_the_rules_of_the_model():
 
 def test_what_was_recognised_is_aligned_at_the_same_frames(tmp_path):
     # The best path of all is also the best of those that read its text.
-    transcriber = Transcriber(save_recogniser(tmp_path / "recogniser", **LARGE), chunk_seconds=2)
-    transcriber.model.lm_head.bias.data[1] = -1e4  # never <unk>, which no text can be spelled with
+    folder = save_recogniser(tmp_path / "recogniser", **LARGE)
+    model = HubertForCTC.from_pretrained(folder)
+    model.lm_head.bias.data[1] = -1e4  # never <unk>, which no text can be spelled with
+    model.save_pretrained(folder)
+    transcriber = Transcriber(folder, chunk_seconds=2)
     for seconds in (1, 7):  # one window, and several
         samples = np.random.default_rng(seconds).standard_normal(seconds * 16_000) * 0.1
         soundfile.write(tmp_path / "clip.wav", samples, 16_000, subtype="FLOAT")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from transformers import HubertConfig, HubertModel
 
 from hf_distilhubert.encoder import FastEncoder
+from hf_distilhubert.fast_front_end import Convolution
 from hf_distilhubert.int8 import Range, best_range
 
 
@@ -24,6 +25,13 @@ def test_bytes_come_back_within_half_a_step_and_zero_exactly(low, high):
 def test_a_rare_loud_value_does_not_coarsen_all_others():
     values = torch.cat([torch.randn(100_000), torch.tensor([60.0])])
     assert best_range(values).scale < Range.over(-60.0, 60.0).scale / 2
+
+
+def test_the_largest_convolution_takes_bytes_where_the_hardware_has_no_bfloat16(monkeypatch):
+    monkeypatch.setattr("hf_distilhubert.int8.computes_in_bf16", lambda: False)
+    model = HubertModel(HubertConfig(**{"num_hidden_layers": 2} | TINY)).eval()
+    encoder = FastEncoder(model, "int8", device="cpu", calibration=[0.1 * torch.randn(8_000)])
+    assert isinstance(encoder.route.front_end.others[0], Convolution)
 
 
 def test_near_silence_is_kept_as_well_as_what_is_loud():

@@ -32,6 +32,7 @@ def test_a_command_is_written_down_without_the_folders_of_this_machine(
     [
         (["distill", "--data", "/home/me/my speech"], "distilhubert distill --data 'my speech'"),
         (["distill", "--data=/home/me/speech"], "distilhubert distill --data=speech"),
+        (["distill", "--data=/home/me/a=b", "/home/me/a=b"], "distilhubert distill --data=a=b a=b"),
         (["distill", "--data", "hub:a/b:c", "--seed", "1"], "distilhubert distill --data hub:a/b:c --seed 1"),
         (["export", "--model", "runs/student"], "distilhubert export --model runs/student"),
     ],

@@ -195,6 +195,7 @@ def test_elsewhere_only_whole_utterances_are_written(monkeypatch):
     assert "".join(written) == "one two three four five\n"
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_second_ctrl_c_does_not_wait_for_the_last_words(monkeypatch):
     def stuck():
         yield PARTIALS[0]
@@ -202,12 +203,8 @@ def test_a_second_ctrl_c_does_not_wait_for_the_last_words(monkeypatch):
         interrupt()
         pytest.fail("it goes on")
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # shells turn it off in the background
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            shown(monkeypatch, stuck(), terminal=False)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with pytest.raises(KeyboardInterrupt):
+        shown(monkeypatch, stuck(), terminal=False)
 
 
 # ----- what is missing ------------------------------------------------------------------------------------

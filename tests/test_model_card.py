@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from cards import (
+    BENCHMARK,
     CONVERT,
     DISTILL,
     FINETUNE,
@@ -41,7 +42,7 @@ SHOWN = """
     1,489 25.6 17 13 409 24 0.0005 137 97 22.4 8.8
     157 463 4 25.2 9.2 0.013 71 29 11 2 19 95 22.1 29.0 7.1 11.5
     101 293 23.2 8.9 56 170 28.7 20.1 36.3
-    149 25.7 31.7 5.9 8.2 3.9 0.013
+    149 25.7 31.7 5.9 8.2 3.9 0.014
     8 9 2.13.0 30 0.54 5.0 21.4 94.38 0.0431 0.0265 0.1551 0.1023 3.5 3.8
     8.3 3.1 0.032 104.1 71.1 53 59
     3.11 2.13.0 5.23
@@ -100,6 +101,15 @@ def test_time_is_told_with_what_it_was_taken_on() -> None:
     assert "thread" not in line
 
 
+def test_a_ratio_that_the_benchmark_doubts_is_doubted_on_the_card() -> None:
+    works = BENCHMARK["ratios"]["FastEncoder float32"]["teacher"]
+    doubted = {"1 s": works["1 s"], "5 s": works["5 s"] | {"believed": False}}
+    ratios = {"FastEncoder float32": {"teacher": works}, "FastEncoder int8": {"teacher": doubted}}
+    first, second = measured.ratios(BENCHMARK | {"ratios": ratios})
+    assert "disagree" not in first
+    assert second.endswith("3.5 to 3.8 times as fast as `teacher` (the clocks disagree).")
+
+
 def test_what_is_missing_is_left_out(bare: Path) -> None:
     card = render(bare)
     assert card.figures == []
@@ -111,7 +121,6 @@ def test_what_is_missing_is_left_out(bare: Path) -> None:
         "Limitations",
         "Input and text",
         "Licence",
-        "Citation",
     ]
     assert "WER and CER: not measured." in card.text
     assert "license:" not in card.text
@@ -263,7 +272,27 @@ def test_limits_come_from_the_folder(recogniser: Path) -> None:
     assert "one case only, no digits" in text
     assert "synthetic" not in text
     write(recogniser, "results.json", {**FINETUNE, "synthetic": True})
-    assert "speech behind these figures is synthetic" in render(recogniser).text
+    text = render(recogniser).text
+    assert "Some of the speech that it learned from is synthetic." in text
+    assert "figures come from synthetic speech" not in text
+    write(recogniser, "scores/test/results.json", SCORE | {"data": "synthetic-digits"})
+    assert "figures come from synthetic speech" in render(recogniser).text
+
+
+def test_what_was_evaluated_in_training_is_not_called_unmeasured(bare: Path) -> None:
+    write(bare, "lineage.json", [FINETUNE])
+    text = render(bare).text
+    assert "WER and CER: not measured after the training." in text
+    assert "did not see was not measured after that training." in text
+
+
+def test_a_method_is_cited_only_where_it_was_used(bare: Path) -> None:
+    write(bare, "lineage.json", [FINETUNE])
+    text = render(bare).text
+    assert "@software" in text
+    assert "chang2022distilhubert" not in text
+    write(bare, "lineage.json", [DISTILL, FINETUNE])
+    assert "chang2022distilhubert" in render(bare).text
 
 
 def test_command_writes_the_card_and_says_where(bare: Path) -> None:

@@ -75,6 +75,15 @@ def test_every_notebook_starts_on_colab_with_the_same_one_cell():
     assert len({found.source for found in first}) == 1
 
 
+def test_an_encoder_for_pictures_computes_where_they_are_drawn_also_beside_a_gpu():
+    code = "".join(
+        found.source for path in NOTEBOOKS for found in read(path).cells if found.cell_type == "code"
+    )
+    made = re.findall(r"FastEncoder\((.*?)\)", code)
+    assert made
+    assert all('device="cpu"' in arguments for arguments in made)
+
+
 @pytest.mark.parametrize("installed", [True, False])
 def test_the_first_cell_installs_what_is_missing_and_else_does_nothing(installed, monkeypatch):
     import importlib.util
@@ -235,11 +244,12 @@ def test_the_notebook_leads_from_a_name_on_the_hub_to_a_pushed_recogniser(hub, e
     made, pushed = folder / "my-recogniser", hub.root / "someone" / "my-recogniser"
     there = {path.relative_to(pushed).as_posix() for path in pushed.rglob("*") if path.is_file()}
     here = {path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file()}
-    assert here - there == {"scores/test/report.html"}
+    assert here - there == {"scores/test/report.html", "scores/test/utterances.csv"}
     assert {"README.md", "model.safetensors", "tokenizer.json", "scores/test/results.json"} <= there <= here
-    assert all((pushed / name).read_bytes() == (made / name).read_bytes() for name in there)
+    assert all((pushed / name).read_bytes() == (made / name).read_bytes() for name in there - {"README.md"})
     card = (pushed / "README.md").read_text(encoding="utf-8")
     assert "base_model: ntu-spml/distilhubert" in card
+    assert '"someone/my-recogniser"' in card
     assert "- hf-internal-testing/librispeech_asr_dummy" in card
     assert str(tmp_path) not in "".join((pushed / name).read_text(errors="replace") for name in there)
     log = [json.loads(line) for line in (pushed / "log.jsonl").read_text().splitlines()]

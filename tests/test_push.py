@@ -10,17 +10,30 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from conftest import Server, python, save_recogniser, save_teacher
 from hub_server import HubServer
 from safetensors.torch import load_file, save_file
 
 from hf_distilhubert.errors import UserError
+from model_card.body import usage
 from model_card.checks import NotReadyError
+from model_card.facts import read_facts
 from model_card.leaks import Machine, leaks
+from model_card.public import for_the_hub
 from model_card.push import Pushed, push
+from model_card.render import render
 from model_card.selection import File, select
 
 CARD = "---\nlicense: apache-2.0\ndata_license: cc-by-4.0\nlanguage: en\n---\n\n# A recogniser\n"
+AGAIN = """
+import sys, warnings
+from model_card.push import push
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    push(sys.argv[1], sys.argv[2], private=True)
+print(*(warning.message for warning in said))
+"""
 PULL = """
 import sys
 import torch
@@ -78,9 +91,13 @@ def test_a_folder_is_pushed_once_and_pulled_by_stock_classes_with_the_same_logit
     assert {path.name: path.read_bytes() for path in there.rglob("*") if path.is_file()} == sent
 
     asked = len(hub.requests)
-    assert "someone/pushed holds exactly these files already" in python(*command, server=server)
+    assert "someone/pushed holds these files already" in python(*command, server=server)
     assert len(hub.uploads.summaries) == before
     assert not any(request.startswith("PUT") for request in hub.requests[asked:])
+    assert python("-c", AGAIN, recogniser, "someone/pushed", server=server).strip() == ""
+    (there / "model-00001-of-00002.safetensors").write_bytes(b"of an earlier push")
+    said = python("-c", AGAIN, recogniser, "someone/pushed", server=server)
+    assert "keeps 1 file that the folder does not have (model-00001-of-00002.safetensors)" in said
     # Another cache, so that nothing is there already.
     python("-c", PULL, recogniser, "someone/pushed", server=server, HF_HOME=str(tmp_path / "another-home"))
 
@@ -197,11 +214,11 @@ def test_everything_that_is_wrong_is_said_in_one_go(
     tensors["lm_head.bias"][0] = torch.nan
     save_file(tensors, recogniser / "model.safetensors", metadata={"format": "pt"})
     (recogniser / "README.md").write_text("---\nlicense: mit\n---\nWritten in /home/someone/models.\n")
-    (recogniser / "finetune.yaml").write_text("data: /data/speech/train\nmodel: ../student\n")
+    (recogniser / "mine.yaml").write_text("data: /data/speech/train\nmodel: ../student\n")
     (recogniser / "notes.txt").write_text("ask me@somewhere.org\nwith hf_" + "a1B2" * 8 + "\n")
     found = findings(recogniser)
     assert [line.split(" ")[0].rstrip(":") for line in found] == [
-        *("model.safetensors", "README.md", "README.md:4", "finetune.yaml:1", "notes.txt:1", "notes.txt:2")
+        *("model.safetensors", "README.md", "README.md:4", "mine.yaml:1", "notes.txt:1", "notes.txt:2")
     ]
     for line, part in zip(
         found,
@@ -277,6 +294,7 @@ def told(folder: Path, name: str, content: str | bytes, machine: Machine = MACHI
     [
         ("a.yaml", "x: 1\ndata: /nfs/team/speech\n", "a.yaml:2 names the absolute path '/nfs/team/speech'"),
         ("a.json", '{"a": "C:\\\\Users\\\\alice\\\\x"}', "names the absolute path 'C:"),
+        ("a.txt", "file:///nfs/team/speech", "names the absolute path '/nfs/team/speech'"),
         ("a.yaml", "data: ~/speech/train", "names the absolute path '~/speech/train'"),
         ("a.yaml", "data: ../../alice/speech", "names the user 'alice'"),
         ("a.json", '{"author": "alice"}', "names the user 'alice'"),
@@ -333,9 +351,50 @@ def test_what_scoring_writes_can_be_sent_and_a_page_that_plays_files_stays(
     score(str(recogniser), str(numbers))
     dropped = {left.name: left.reason for left in dry(recogniser).left_out}
     assert "--embed_audio" in dropped["scores/test/report.html"]
+    page = recogniser / "scores" / "test" / "report.html"
+    page.write_text(
+        "<td>what nobody else should read</td>"
+    )  # of clips that are no files here: a hub: data set
+    assert "scores/test/report.html" in {left.name for left in dry(recogniser).left_out}
     score(str(recogniser), str(numbers), embed_audio=2, overwrite=True)
-    sent = {file.name for file in dry(recogniser).files}
-    assert {f"scores/test/{name}" for name in ("report.html", "results.json", "utterances.csv")} <= sent
+    pushed = dry(recogniser)
+    sent = {file.name for file in pushed.files}
+    assert {"scores/test/report.html", "scores/test/results.json"} <= sent
+    assert "scores/test/utterances.csv" in {left.name for left in pushed.left_out}
+
+
+def test_the_card_is_sent_with_code_for_its_repository_and_settings_without_folders_of_here(
+    recogniser: Path, tmp_path: Path
+) -> None:
+    (recogniser / "README.md").unlink()
+    render(recogniser, license="apache-2.0", data_license="cc-by-4.0")
+    with (recogniser / "README.md").open("a") as card:
+        card.write('My own words on "recogniser".\n')
+    settings = {"data": "/data/my clips, all", "model": "someone/teacher", "seed": 3, "eval_steps": None}
+    (recogniser / "finetune.yaml").write_text(yaml.safe_dump(settings))
+    before = {path.name: path.read_bytes() for path in recogniser.iterdir()}
+
+    files = {file.name: file for file in for_the_hub(recogniser, "someone/small", tmp_path).files}
+    card_here, card_there = before["README.md"].decode(), files["README.md"].path.read_text()
+    assert card_there == card_here.replace('model="recogniser"', 'model="someone/small"').replace(
+        "`recogniser` is this folder, or the name of its repository on the Hub.\n", ""
+    )
+    assert 'model="someone/small"' in card_there
+    told = yaml.safe_load(files["finetune.yaml"].path.read_text())
+    assert told == settings | {"data": "my clips, all"}
+    assert {name for name, file in files.items() if file.note} == {"README.md", "finetune.yaml"}
+    assert {path.name: path.read_bytes() for path in recogniser.iterdir()} == before
+    dry(recogniser)  # with the folder's name in it, it would be refused
+
+
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+def test_the_card_of_an_export_fetches_its_file_from_the_repository(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "hubert", "architectures": ["HubertForCTC"]}')
+    file = f"{kind}/model.{'xml' if kind == 'openvino' else 'onnx'}"
+    (tmp_path / "export.json").write_text(json.dumps({"format": kind, "file": file}))
+    code = usage(read_facts(tmp_path), "someone/small")
+    assert "from huggingface_hub import snapshot_download\n" in code
+    assert f'(snapshot_download("someone/small") + "/{file}"' in code
 
 
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:

@@ -212,6 +212,7 @@ def test_a_missing_package_and_a_port_that_is_taken_are_said(site, tmp_path):
             open_demo(folder / "model", port=number)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_the_command_says_where_and_ends_in_peace(tmp_path):
     arguments = [sys.executable, "-m", "hf_distilhubert", "demo", "--port", "0", "--model"]
     process = subprocess.Popen(
