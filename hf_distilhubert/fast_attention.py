@@ -13,8 +13,8 @@ QUERIES = 512  # at once, so that their scores stay in the cache
 def attend(query: Tensor, key: Tensor, value: Tensor, *, frames: int) -> Tensor:
     """Scaled dot-product attention, in float32.
 
-    torch computes it in small products by MKL, which AMD's processors do not like: at 30 s oneDNN takes two
-    thirds of the time.
+    torch computes it in small products by MKL, which is slow on AMD's processors; where there are many
+    frames, oneDNN makes good for taking head by head.
 
     Args:
         query: `(head, row, size)`, as are the others.

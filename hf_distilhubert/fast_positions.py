@@ -23,7 +23,7 @@ class FastPositions:
 
     Args:
         embedding: `HubertModel.encoder.pos_conv_embed` without batch norm, with GELU.
-        dtype: what the transforms compute in: float64, or float32 in less than a third of the time.
+        dtype: what the transforms compute in: float64, or float32, which is quicker.
     """
 
     def __init__(self, embedding: Any, dtype: torch.dtype = torch.float64) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_distilhubert.packed import PackedLinear, whole_rows, with_whole_rows
+from hf_distilhubert.packed import PackedLinear, with_whole_rows
 
 
 class WinogradConvolution:
@@ -30,10 +30,8 @@ class WinogradConvolution:
     def __init__(self, conv: nn.Conv1d) -> None:
         a, b, c = conv.weight.detach().float().unbind(-1)
         self.shared = PackedLinear(a + c, conv.bias)
-        self.even, self.odd = (
-            PackedLinear(torch.cat([a, b], 1), None),
-            PackedLinear(torch.cat([b, c], 1), None),
-        )
+        self.even = PackedLinear(torch.cat([a, b], 1), None)
+        self.odd = PackedLinear(torch.cat([b, c], 1), None)
 
     @classmethod
     def takes(cls, layer: Any) -> bool:
@@ -45,12 +43,11 @@ class WinogradConvolution:
         """From `(row, in)` to `((row - 3) // 2 + 1, out)`."""
         places, channels = (len(rows) - self.kernel) // self.stride + 1, rows.shape[1]
         even, odd = (places + 1) // 2, places // 2
-        pairs = whole_rows(even)  # what comes of the rows behind is nobody's output
-        middle = with_whole_rows(rows[2::4][:even]).contiguous()
+        middle = with_whole_rows(rows[2::4][:even])  # what comes of the rows behind is nobody's output
         shared = self.shared(middle)
-        taken = rows.new_empty(pairs, 2, channels)
+        taken = rows.new_empty(len(middle), 2, channels)
         taken[even:] = 0
-        out = rows.new_empty(pairs, 2, shared.shape[1])
+        out = rows.new_empty(len(middle), 2, shared.shape[1])
 
         torch.sub(rows[0::4][:even], middle[:even], out=taken[:even, 0])
         taken[:even, 1] = rows[1::4][:even]

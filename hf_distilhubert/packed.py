@@ -94,9 +94,9 @@ class FloatPacking:
 class PackedLinear:
     """`x @ weight.T + bias`, and GELU of it where asked for.
 
-    `F.linear` goes to MKL in float32, which reaches three quarters of an AMD core's peak or less; oneDNN with
-    reordered weights comes near the whole, in bfloat16 too, and computes GELU on its way out. They differ by
-    the rounding of sums in another order.
+    `F.linear` goes to MKL in float32, which stays well below an AMD core's peak; oneDNN with reordered
+    weights comes near it, in bfloat16 too, and computes GELU on its way out. They differ by the rounding of
+    sums in another order.
 
     Args:
         weight: `(out, in)`.

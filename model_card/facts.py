@@ -13,6 +13,7 @@ from model_card import forms
 from model_card.files import read_json, read_lines
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+MIXES_LAYERS = "hubert-layer-sum"  # `hf_distilhubert.layer_sum.MODEL_TYPE`, whose import takes long
 SETTINGS = ("convert", "distill", "finetune")
 
 
@@ -70,7 +71,7 @@ class Facts:
     @property
     def mixes_layers(self) -> bool:
         """Whether it loads with this package alone (`hf_distilhubert.layer_sum`)."""
-        return self.config.get("model_type") == "hubert-layer-sum"
+        return self.config.get("model_type") == MIXES_LAYERS
 
     @property
     def num_parameters(self) -> int | None:

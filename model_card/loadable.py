@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from hf_distilhubert.errors import UserError, one_line
+from model_card.facts import MIXES_LAYERS
 from model_card.selection import File, Selection
 
-MIXES_LAYERS = "hubert-layer-sum"  # see hf_distilhubert.layer_sum
 TOKENIZER = ("tokenizer_config.json", "tokenizer.json", "vocab.json")
 # Exported files, by their suffix, and the package that runs them.
 RUNTIMES = {".onnx": "onnxruntime", ".xml": "openvino"}

@@ -59,7 +59,7 @@ def _card(folder: Path, repo_id: str) -> str | None:
 
 
 def _settings(path: Path) -> str | None:
-    """The settings of a stage without absolute paths; None where there is none, or no settings."""
+    """The settings of a stage without absolute paths; None where it has none, or holds no settings."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError):
@@ -71,7 +71,7 @@ def _settings(path: Path) -> str | None:
 
 
 def _public(value: Any) -> Any:
-    """A path by its last part; a list of paths is one of such parts."""
+    """Without folders of this machine."""
     if isinstance(value, str) and Path(value).is_absolute():
         return Path(value).name  # blanks and commas in it, too
-    return value if value is None else publishable(value)
+    return publishable(value)

@@ -111,6 +111,12 @@ def ctrl_c() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cards are written without drawing, which takes longest."""
+    monkeypatch.setattr("model_card.figures.draw_figures", lambda facts, folder: {})
+
+
 @pytest.fixture(scope="session")
 def hub_and_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[HubServer, Server]]:
     """An empty Hub, and what runs commands in processes whose Hub it is (`python(…, server=…)`).

@@ -28,6 +28,21 @@ ABOUT = re.compile(
     r"(?:/(revision|tree|paths-info)/([^/]+)(?:/(.+))?)?"
 )
 
+# Argument by argument a folder and a repository: stock classes give the same from both.
+SAME_LOGITS = """
+import sys
+import torch
+from transformers import AutoModelForCTC, AutoProcessor
+
+def logits_of(source):
+    processor = AutoProcessor.from_pretrained(source)
+    sound = processor(torch.linspace(-1, 1, 8_000).sin().numpy(), sampling_rate=16_000, return_tensors="pt")
+    with torch.inference_mode():
+        return AutoModelForCTC.from_pretrained(source).eval()(**sound).logits
+
+assert torch.equal(logits_of(sys.argv[1]), logits_of(sys.argv[2]))
+"""
+
 
 class HubServer(ThreadingHTTPServer):
     """Serves while the `with` block lasts.

@@ -190,8 +190,8 @@ def test_the_error_that_is_told_is_that_of_the_weights_that_are_pushed(best, lat
     assert ("eval" in json.loads((tmp_path / "results.json").read_text())) == bool(later)
 
 
-def test_what_was_before_the_last_training_is_not_passed_over(tmp_path, monkeypatch):
-    monkeypatch.setattr("model_card.figures.draw_figures", lambda facts, folder: {})
+@pytest.mark.usefixtures("no_figures")
+def test_what_was_before_the_last_training_is_not_passed_over(tmp_path):
     trainer, folder = trainer_after_training(), make_bare(tmp_path / "model")
     begun = SimpleNamespace(global_step=0)
     first = History().then(trainer.model, begun)

@@ -16,15 +16,12 @@ from model_card.metadata import as_yaml, combined, note, parse
 from model_card.render import render
 from model_card.sections import MARK, SECTION, merged, read_card
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 NAMES = ("title", "summary", "usage", "results", "limits", "note")
 # A person's text; a mark of ours in it would be a section.
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40).filter(lambda text: MARK not in text)
 WRITTEN = st.dictionaries(st.sampled_from(NAMES), TEXTS.filter(str.strip), min_size=1)
-
-
-@pytest.fixture(autouse=True)
-def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model_card.figures.draw_figures", lambda facts, folder: {})
 
 
 @pytest.fixture

@@ -13,12 +13,9 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 from hf_distilhubert.errors import UserError
 from model_card.render import render
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 EXPORT: dict[str, Any] = {"stage": "export", "model": "recogniser", "file": "onnx/model.onnx", "bytes": 1_001}
-
-
-@pytest.fixture(autouse=True)
-def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model_card.figures.draw_figures", lambda facts, folder: {})
 
 
 @pytest.fixture

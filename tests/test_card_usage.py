@@ -13,10 +13,7 @@ from cards import LETTERS, make_recogniser, make_student, save_weights, tiny_con
 
 from model_card.render import render
 
-
-@pytest.fixture(autouse=True)
-def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model_card.figures.draw_figures", lambda facts, folder: {})
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 
 @pytest.fixture

@@ -43,7 +43,9 @@ def test_the_demo_runs_on_recordings(spoken, tmp_path, monkeypatch, capsys):
     assert [row["model"] for row in comparison["rows"]] == ["teacher", "distilled", "undistilled"]
     for row in comparison["rows"]:
         assert f"{row['num_parameters']:,}" in out
-    assert {"comparison.png", "training.png"} <= {path.name for path in (card.parent / "figures").iterdir()}
+    drawn = ("comparison", "confusions", "training", "wer_by_speaker")
+    there = {path.name for path in (card.parent / "figures").iterdir()}
+    assert there == {f"{name}{theme}.png" for name in drawn for theme in ("", "-dark")}
     assert (tmp_path / "out" / "student" / "figures" / "losses.png").is_file()
 
 

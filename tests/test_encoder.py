@@ -10,14 +10,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import HubertConfig, HubertForCTC, HubertModel, Wav2Vec2Config, Wav2Vec2Model
+from transformers import HubertConfig, HubertForCTC, Wav2Vec2Config, Wav2Vec2Model
 
 from hf_distilhubert import fast_front_end
 from hf_distilhubert.audio import AudioError, read_audio
 from hf_distilhubert.encoder import FastEncoder
 from hf_distilhubert.errors import UserError
 from hf_distilhubert.fast_front_end import FastFrontEnd
-from hf_distilhubert.fast_positions import FastPositions
 from hf_distilhubert.group_norm import convolution_statistics
 from hf_distilhubert.packed import FloatPacking, PackedLinear
 from hf_distilhubert.routes import FastRoute, PlainRoute
@@ -142,19 +141,6 @@ def test_memory_does_not_grow_with_the_clip_in_front_of_the_transformer(monkeypa
     assert max(most) < 5_000
 
 
-def test_positions_of_near_silence_are_exact_beside_a_loud_moment():
-    torch.manual_seed(0)
-    shape = {"num_conv_pos_embeddings": 128, "num_conv_pos_embedding_groups": 16}
-    embedding = HubertModel(HubertConfig(**SHAPE | shape)).encoder.pos_conv_embed.eval()
-    hidden = torch.randn(250, 48)
-    hidden[40:] *= 1e-4
-    with torch.no_grad():
-        embedding.conv.bias.zero_()
-        right = embedding(hidden[None])[0]
-        found = FastPositions(embedding)(hidden)
-    assert float(((found - right).norm(dim=1) / right.norm(dim=1)).max()) < 1e-5
-
-
 @pytest.mark.parametrize(("scale", "offset"), [(1e-4, 0.0), (30.0, 0.0), (0.1, 0.5)])
 def test_the_folded_norm_keeps_its_digits_for_quiet_loud_and_shifted_clips(scale, offset):
     model, (waveform,) = recogniser(), clips(20_000)
@@ -164,19 +150,6 @@ def test_the_folded_norm_keeps_its_digits_for_quiet_loud_and_shifted_clips(scale
         stock = model.float().hubert(waveform[None]).last_hidden_state[0]
     ours = apart(FastEncoder(model)(waveform).last_hidden_state[0].double(), right)
     assert ours < max(1e-5, 2 * apart(stock.double(), right))
-
-
-@pytest.mark.parametrize(
-    ("kernel", "groups", "frames"), [(16, 4, 1), (16, 4, 17), (17, 4, 200), (128, 16, 500)]
-)
-def test_positions_by_fourier_transform_are_the_convolution(kernel, groups, frames):
-    torch.manual_seed(0)
-    shape = {"num_conv_pos_embeddings": kernel, "num_conv_pos_embedding_groups": groups}
-    config = HubertConfig(**SHAPE | shape)
-    embedding = HubertModel(config).encoder.pos_conv_embed.eval()
-    hidden = torch.randn(frames, 48)
-    with torch.no_grad():
-        assert apart(FastPositions(embedding)(hidden), embedding(hidden[None])[0]) < 1e-5
 
 
 @pytest.mark.parametrize("kind", ["student", "large"])

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
+from transformers import HubertConfig, HubertModel
 
 from hf_distilhubert.fast_attention import QUERIES, SHORT, attend
+from hf_distilhubert.fast_positions import FastPositions
 from hf_distilhubert.fast_winograd import WinogradConvolution
 from hf_distilhubert.packed import SIZES, whole_rows, with_whole_rows
 
@@ -58,3 +60,33 @@ def test_rows_of_zeros_stand_behind_and_the_others_are_as_they_were() -> None:
     assert not whole[65:].any()
     assert len(whole) == 66
     assert with_whole_rows(whole) is whole
+
+
+def positions(kernel: int, groups: int) -> nn.Module:
+    """The positional convolution of a model of width 48."""
+    torch.manual_seed(0)
+    shape = {"hidden_size": 48, "num_attention_heads": 4, "conv_dim": (8,) * 7, "num_hidden_layers": 1}
+    config = HubertConfig(**shape, num_conv_pos_embeddings=kernel, num_conv_pos_embedding_groups=groups)
+    return HubertModel(config).encoder.pos_conv_embed.eval()
+
+
+def test_positions_of_near_silence_are_exact_beside_a_loud_moment() -> None:
+    embedding = positions(128, 16)
+    hidden = torch.randn(250, 48)
+    hidden[40:] *= 1e-4
+    with torch.no_grad():
+        embedding.conv.bias.zero_()
+        right = embedding(hidden[None])[0]
+        found = FastPositions(embedding)(hidden)
+    assert float(((found - right).norm(dim=1) / right.norm(dim=1)).max()) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("kernel", "groups", "frames"), [(16, 4, 1), (16, 4, 17), (17, 4, 200), (128, 16, 500)]
+)
+def test_positions_by_fourier_transform_are_the_convolution(kernel: int, groups: int, frames: int) -> None:
+    embedding, hidden = positions(kernel, groups), torch.randn(frames, 48)
+    with torch.no_grad():
+        found, right = FastPositions(embedding)(hidden), embedding(hidden[None])[0]
+    assert found.shape == right.shape
+    assert (found - right).norm() / right.norm() < 1e-5

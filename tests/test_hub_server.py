@@ -13,7 +13,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 from conftest import ROOT, save_recogniser
-from hub_server import TOKEN, HubServer
+from hub_server import SAME_LOGITS, TOKEN, HubServer
 
 PUSH = """
 import json, sys
@@ -24,19 +24,6 @@ url = api.create_repo(repository, exist_ok=True, private=True)
 wanted = {"repo_id": url.repo_id, "folder_path": folder, "ignore_patterns": ["*.bin"]}
 commits = [api.upload_folder(**wanted).oid for _ in range(2)]
 print(json.dumps({"who": api.whoami()["name"], "repository": url.repo_id, "commits": commits}))
-"""
-PULL = """
-import sys
-import torch
-from transformers import AutoProcessor, HubertForCTC
-
-def logits_of(source):
-    processor = AutoProcessor.from_pretrained(source)
-    sound = processor(torch.linspace(-1, 1, 8_000).sin().numpy(), sampling_rate=16_000, return_tensors="pt")
-    with torch.inference_mode():
-        return HubertForCTC.from_pretrained(source).eval()(**sound).logits
-
-assert torch.equal(logits_of(sys.argv[1]), logits_of(sys.argv[2]))
 """
 
 
@@ -79,7 +66,7 @@ def test_what_the_real_client_pushes_it_loads_again_with_the_same_logits(hub, tm
     assert {path.relative_to(there) for path in there.rglob("*") if path.is_file()} == names - {
         Path("training_args.bin")
     }
-    pulled = run(PULL, folder, "someone/recogniser", hub=hub, home=tmp_path / "another-home")
+    pulled = run(SAME_LOGITS, folder, "someone/recogniser", hub=hub, home=tmp_path / "another-home")
     assert pulled.returncode == 0, pulled.stderr
 
 

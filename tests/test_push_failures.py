@@ -39,7 +39,8 @@ def pushes(tmp_path_factory: pytest.TempPathFactory) -> Found:
 
 
 def name(case: dict[str, Any]) -> str:
-    return f"{case['scenario']}, {case['step']}: {case['kind']}{', for ever' * case['for_ever']}"
+    way = case.get("scenario") or case["way"]  # of a push, of a pull
+    return f"{way}, {case['step']}: {case['kind']}{', for ever' * case['for_ever']}"
 
 
 def test_every_failure_happens_at_every_step(pushes):
@@ -95,25 +96,21 @@ def pulls(tmp_path_factory: pytest.TempPathFactory) -> Found:
     return run("pull_failures.py", tmp_path_factory.mktemp("pulls"))
 
 
-def pull_name(case: dict[str, Any]) -> str:
-    return f"{case['way']}, {case['step']}: {case['kind']}{', for ever' * case['for_ever']}"
-
-
 def test_what_is_cut_off_is_never_taken_for_whole(pulls):
     for case in pulls:
-        assert case["met"], pull_name(case)
-        assert case["first"] != "other content", pull_name(case)
+        assert case["met"], name(case)
+        assert case["first"] != "other content", name(case)
         # Ours says it in one line.
         expected = ("the same", "UserError") if case["way"] == "checkpoint" else ("the same", "OSError")
         if case["kind"] != "wrong bytes":
-            assert case["first"] in expected, pull_name(case)
+            assert case["first"] in expected, name(case)
 
 
 def test_the_next_load_is_whole_unless_the_client_keeps_other_bytes(pulls):
     for case in pulls:
         # huggingface_hub compares the sizes of what it downloads, and Transformers nothing.
         kept = case["way"] == "weights" and case["kind"] == "wrong bytes" and case["step"] == "resolve"
-        assert (case["again"] == "the same") != kept, pull_name(case)
+        assert (case["again"] == "the same") != kept, name(case)
 
 
 def test_the_page_of_failures_shows_what_happens(pushes, pulls):
